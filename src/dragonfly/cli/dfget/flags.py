@@ -1,0 +1,114 @@
+"""Every flag of dfget, one row each: names, how its text is read, its default, its group in `--help`.
+
+Which flag has a DFGET_* variable follows upstream, so that a machine set up for the one works for the other.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from dragonfly.cli.dfget import flag_texts as texts
+from dragonfly.cli.exit_codes import MEANINGS
+
+DEFAULT_ENDPOINT = "/var/run/dragonfly/dfdaemon.sock"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flag:
+    """One flag. `read` turns its text into a value or raises InvalidInput; a switch has one in its variable only."""
+
+    name: str
+    help: str
+    group: str
+    short: str | None = None
+    metavar: str | None = None
+    default: str | None = None
+    read: Callable[[str], object] = str
+    has_variable: bool = True
+    is_switch: bool = False
+    is_list: bool = False
+
+    @property
+    def variable(self) -> str:
+        return "DFGET_" + self.name.upper().replace("-", "_")
+
+    @property
+    def field(self) -> str:
+        return self.name.replace("-", "_")
+
+
+def _switch(name: str, group: str, help: str, **more: Any) -> Flag:  # noqa: A002  # argparse's own word
+    return Flag(name=name, group=group, help=help, read=texts.boolean, is_switch=True, default="false", **more)
+
+
+FLAGS = (
+    Flag(name="output", short="O", metavar="PATH", read=texts.output, has_variable=False, group="output",
+         help="the file to write; required"),
+    _switch("overwrite", "output", "replace an existing file, once the new one is whole"),
+    _switch("force-hard-link", "output", "the output must be a hard link of the daemon's own file, or the download "
+            "fails; do not edit such a file in place"),
+    _switch("json", "output", "write one JSON object to stdout at the end, after failures too", has_variable=False),
+    _switch("json-progress", "output", "as --json, with a line of progress about five times a second before it",
+            has_variable=False),
+    _switch("no-progress", "output", "no bar and no summary on stderr"),
+    Flag(name="timeout", metavar="DURATION", default="2h", read=texts.timeout, group="download",
+         help="give up when the whole download is not done by then"),
+    Flag(name="digest", metavar="ALGORITHM:VALUE", read=texts.digest, has_variable=False, group="download",
+         help="the content must have this digest: sha256:<hex>, sha512:<hex> or crc32:<decimal>"),
+    Flag(name="priority", short="p", metavar="0..6", default="6", read=texts.priority, group="download",
+         help="1 forbids the download, 2 allows peers only, 3 goes to the origin itself, others ask a seed peer first"),
+    Flag(name="disable-back-to-source", read=texts.boolean, is_switch=True, default="false", group="download",
+         help="peers only: never read the origin"),
+    Flag(name="header", short="H", metavar="'NAME: VALUE'", read=texts.header, has_variable=False, is_list=True,
+         group="download", help="a header of the requests to the origin; repeatable"),
+    Flag(name="application", metavar="NAME", default="", read=texts.text, group="which downloads share their pieces",
+         help="downloads of different applications do not share"),
+    Flag(name="tag", metavar="TEXT", default="", read=texts.text, group="which downloads share their pieces",
+         help="downloads with different tags do not share"),
+    Flag(name="filtered-query-param", metavar="NAME", read=texts.text, has_variable=False, is_list=True,
+         group="which downloads share their pieces",
+         help="a query parameter of the URL that does not matter for sharing; repeatable, replaces the default list: "
+         "the signatures of the usual object stores"),
+    Flag(name="piece-length", metavar="SIZE", read=texts.piece_length, group="which downloads share their pieces",
+         help="length of a piece, at least 4MiB; by default it follows from the content's length"),
+    Flag(name="content-for-calculating-task-id", metavar="TEXT", read=texts.text,
+         group="which downloads share their pieces",
+         help="share with downloads that say the same text, whatever their URL"),
+    Flag(name="endpoint", short="e", metavar="SOCKET", default=DEFAULT_ENDPOINT, read=texts.socket_path,
+         has_variable=False, group="daemon", help="the socket where this host's dfdaemon listens"),
+    Flag(name="log-level", short="l", metavar="LEVEL", default="info", read=texts.log_level, group="daemon",
+         help="how much --console tells: trace, debug, info, warn or error"),
+    _switch("console", "daemon", "write a log to stderr"),
+)  # fmt: skip
+
+_OBJECT_STORAGE = ("region", "endpoint", "access-key-id", "access-key-secret", "security-token", "session-token",
+                   "credential-path", "insecure-skip-verify", "predefined-acl")  # fmt: skip
+_HUB = ("revision", "token", "base-url")
+
+REFUSED = (
+    Flag(name="recursive", short="r", is_switch=True, has_variable=False, group="", help=""),
+    Flag(name="include-files", short="I", has_variable=False, group="", help=""),
+    Flag(name="transfer-from-dfdaemon", is_switch=True, group="", help=""),
+    *(Flag(name=f"storage-{name}", group="", help="") for name in _OBJECT_STORAGE),
+    Flag(name="hdfs-delegation-token", group="", help=""),
+    *(Flag(name=f"{hub}-{name}", group="", help="") for hub in ("hf", "ms", "csg") for name in _HUB),
+    Flag(name="max-files", group="", help=""),
+    Flag(name="max-concurrent-requests", group="", help=""),
+)
+
+DESCRIPTION = """\
+Download a file through this host's dfdaemon: from peers that have it, and from its origin where none has.
+"""
+EPILOG = f"""\
+examples:
+  dfget https://example.com/disk.img -O disk.img
+  dfget https://example.com/model.bin -O /models/model.bin --overwrite --digest sha256:9f86d081...
+  dfget https://example.com/private.tar -O private.tar -H "Authorization: Bearer $TOKEN" --timeout 10m
+
+exit status:
+{chr(10).join(f"  {status:>3}  {meaning}" for status, meaning in MEANINGS.items())}
+
+not supported yet, and refused by name:
+  --recursive, --include-files, --transfer-from-dfdaemon, --storage-*, --hdfs-delegation-token, --hf-*, --ms-*,
+  --csg-*, --max-files, --max-concurrent-requests
+"""

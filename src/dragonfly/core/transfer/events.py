@@ -1,0 +1,142 @@
+"""What happened to a download. The shell posts these; `Download.handle` is the only reader."""
+
+from dataclasses import dataclass
+
+from dragonfly.core.model.ids import HostId, PeerId
+from dragonfly.core.model.piece import Piece, PieceNumber
+from dragonfly.errors import DragonflyError
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """A peer the scheduler offers. `spare_bandwidth` is in bits per second; 0 is unknown."""
+
+    peer_id: PeerId
+    host_id: HostId
+    spare_bandwidth: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The origin was asked, room was made: begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParentsOffered:
+    parents: tuple[Parent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BackToSourceOffered:
+    """The scheduler lets this peer read the origin, and why."""
+
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EmptyOffered:
+    """The scheduler knows the task to have no byte."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataOnlyOffered:
+    """The scheduler notes that this peer holds the task already."""
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerLost:
+    """No scheduler answers, or the stream to it broke."""
+
+    error: DragonflyError
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerRefused:
+    """The scheduler said no; asking another would not help."""
+
+    error: DragonflyError
+
+
+@dataclass(frozen=True, slots=True)
+class PieceAnnounced:
+    """A parent has this piece now."""
+
+    parent_id: PeerId
+    number: PieceNumber
+
+
+@dataclass(frozen=True, slots=True)
+class ParentDrained:
+    """A parent's announcements ended in good order: it has told all it will ever tell."""
+
+    parent_id: PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class ParentLost:
+    """A parent's announcements broke off."""
+
+    parent_id: PeerId
+    error: DragonflyError
+
+
+@dataclass(frozen=True, slots=True)
+class PieceFetched:
+    """A piece is on this disk, its digest checked; `piece.parent_id` is None where it came from the origin."""
+
+    piece: Piece
+
+
+@dataclass(frozen=True, slots=True)
+class PieceFailed:
+    """A parent did not deliver this piece."""
+
+    number: PieceNumber
+    parent_id: PeerId
+    error: DragonflyError
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFailed:
+    """The origin did not deliver these pieces, after all the retries it deserved."""
+
+    numbers: tuple[PieceNumber, ...]
+    error: DragonflyError
+
+
+@dataclass(frozen=True, slots=True)
+class FetchGivenUp:
+    """This disk could not take a piece: nobody else's fault, and no other parent helps."""
+
+    number: PieceNumber
+    error: DragonflyError
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """Nobody wants the download any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimeReached:
+    """The moment a `CallAgainAt` named has come."""
+
+
+Event = (
+    Started
+    | ParentsOffered
+    | BackToSourceOffered
+    | EmptyOffered
+    | MetadataOnlyOffered
+    | SchedulerLost
+    | SchedulerRefused
+    | PieceAnnounced
+    | ParentDrained
+    | ParentLost
+    | PieceFetched
+    | PieceFailed
+    | SourceFailed
+    | FetchGivenUp
+    | Cancelled
+    | TimeReached
+)

@@ -1,0 +1,218 @@
+"""The daemon, put together: read `start` from top to bottom."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+
+from dragonfly import __version__
+from dragonfly.core.model.units import Seconds
+from dragonfly.core.transfer import commands as do
+from dragonfly.core.transfer.download import DownloadTerms
+from dragonfly.dfdaemon import dynconfig, local_socket, this_host
+from dragonfly.dfdaemon.announcer import HostAnnouncer, SeedPeerRegistration
+from dragonfly.dfdaemon.dynconfig import SchedulerAddresses
+from dragonfly.dfdaemon.engine import Engine
+from dragonfly.dfdaemon.flight import Flight, FlightDeck
+from dragonfly.dfdaemon.parents import ParentWatch
+from dragonfly.dfdaemon.pieces.client import PieceClient
+from dragonfly.dfdaemon.pieces.server import PieceServer
+from dragonfly.dfdaemon.request import DownloadRequest
+from dragonfly.dfdaemon.rpc_download import DownloadService
+from dragonfly.dfdaemon.rpc_upload import UploadService
+from dragonfly.dfdaemon.scheduler_link import SchedulerLink
+from dragonfly.dfdaemon.settings import DaemonSettings
+from dragonfly.dfdaemon.talk import Talk
+from dragonfly.dfdaemon.this_host import ThisHost
+from dragonfly.errors import DragonflyError
+from dragonfly.net.channels import ChannelPool
+from dragonfly.net.grpc_server import GrpcServer
+from dragonfly.net.http_server import StatusServer
+from dragonfly.source.http_address import shown
+from dragonfly.source.protocol import SourceStat
+from dragonfly.source.schemes import Sources
+from dragonfly.storage.disk import DiskStore
+from dragonfly.wire.convert import host_to_pb
+from dragonfly.wire.pb import common_pb2, manager_pb2
+from dragonfly.wire.pb.dfdaemon_pb2_grpc import (
+    add_DfdaemonDownloadServicer_to_server,
+    add_DfdaemonUploadServicer_to_server,
+)
+from dragonfly.wire.transfer import PeerMessages
+
+log = logging.getLogger(__name__)
+
+BULK_THREADS = 32  # pieces under way at once, all downloads together; a blocked thread costs a stack, no time
+DEFAULT_SEED_PEER_CLUSTER = 1
+SOURCE_TIMEOUT: Seconds = 60.0  # for each silence of an origin that is being read
+HEADER_TIMEOUT: Seconds = 60.0  # a parent that announced a piece has it; upstream waits 360 s
+
+
+class DaemonService:
+    """One dfdaemon. `start` returns once it serves; `stop` undoes what was started, in reverse."""
+
+    def __init__(self, settings: DaemonSettings) -> None:
+        self._settings = settings
+        self._identity = this_host.identity(settings)
+        self._running = AsyncExitStack()
+        self._background: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Raises ServiceError or StorageError, in one sentence, where an address or the disk is not ours to use."""
+        settings, running = self._settings, self._running
+        self._channels = ChannelPool()
+        running.push_async_callback(self._channels.close)
+        self._store = await asyncio.to_thread(DiskStore, settings.storage.dir, keep=settings.storage.keep)
+        running.push_async_callback(asyncio.to_thread, self._store.close)
+        pieces = PieceServer(self._store, ip=settings.storage.server.ip, port=settings.storage.server.tcp_port)
+        piece_port = await asyncio.to_thread(pieces.start)
+        running.push_async_callback(asyncio.to_thread, pieces.stop)
+
+        addresses = SchedulerAddresses(self._lookup(), settings.dynconfig.refresh_interval)
+        announce_interval = settings.scheduler.announce_interval
+        self._schedulers = SchedulerLink(addresses, self._describe, self._channels, announce_interval)
+        announcer = HostAnnouncer(self._schedulers, announce_interval)
+        addresses.on_change = announcer.wake
+        engine = self._make_engine()
+
+        upload = GrpcServer(service_names=["dfdaemon.v2.DfdaemonUpload"])
+        upload_port = upload.listen(f"{_bracketed(settings.upload.server.ip)}:{settings.upload.server.port}")
+        self._host = ThisHost(settings, self._identity, upload_port)
+        add_DfdaemonUploadServicer_to_server(UploadService(engine, piece_port, self._describe), upload.server)
+        socket_path = settings.download.server.socket_path
+        download = GrpcServer(service_names=["dfdaemon.v2.DfdaemonDownload"])
+        download.listen(local_socket.prepare(socket_path))
+        running.callback(local_socket.remove, socket_path)
+        add_DfdaemonDownloadServicer_to_server(DownloadService(engine, self._schedulers), download.server)
+
+        for server in (upload, download):
+            await server.start()
+            running.push_async_callback(server.stop)
+        local_socket.open_to_users(socket_path)
+        running.push_async_callback(engine.stop)
+        for section in (settings.health.server, settings.metrics.server):
+            status = StatusServer(section.ip, section.port)
+            await status.start()
+            running.push_async_callback(status.stop)
+
+        await addresses.refresh()
+        running.push_async_callback(self._schedulers.delete_host, self._identity.host_id)
+        self._in_background(addresses.run(), "find schedulers")
+        self._in_background(announcer.run(), "announce this host")
+        self._register_seed_peer(upload_port)
+        running.push_async_callback(self._end_background)
+        log.info("dfdaemon %s serves as %s", __version__, self._identity.host_id)
+
+    async def stop(self) -> None:
+        await self._running.aclose()
+
+    def _make_engine(self) -> Engine:
+        settings = self._settings
+        client = PieceClient(header_timeout=min(settings.download.piece_timeout, HEADER_TIMEOUT))
+        self._running.push_async_callback(asyncio.to_thread, client.close)
+        bulk = ThreadPoolExecutor(BULK_THREADS, thread_name_prefix="bulk")
+        self._running.callback(bulk.shutdown, wait=False, cancel_futures=True)
+        sources = Sources.standard()
+        self._running.callback(sources.close)
+        deck = FlightDeck(
+            store=self._store,
+            client=client,
+            bulk=bulk,
+            open_talk=self._open_talk,
+            watch_parent=self._watch_parent,
+            source_timeout=min(settings.download.piece_timeout, SOURCE_TIMEOUT),
+        )
+        return Engine(self._identity, self._store, sources, deck, self._terms)
+
+    def _terms(self, request: DownloadRequest, stat: SourceStat) -> DownloadTerms:
+        settings = self._settings
+        return DownloadTerms(
+            url=shown(request.source.url),
+            concurrent_piece_count=settings.download.concurrent_piece_count,
+            max_schedule_count=settings.scheduler.max_schedule_count,
+            silence_timeout=settings.download.collected_piece_timeout,
+            back_to_source_allowed=not request.wire.disable_back_to_source,
+            source_supports_ranges=stat.supports_ranges,
+        )
+
+    def _open_talk(self, flight: Flight) -> Talk:
+        """Register a flight's peer, with what its caller asked for and the lengths the origin gave."""
+        download = common_pb2.Download()
+        download.CopyFrom(flight.request.wire)
+        download.ClearField("output_path")  # nobody else's business
+        geometry = flight.stored.geometry
+        download.actual_content_length = geometry.content_length
+        download.actual_piece_length = geometry.piece_length
+        download.actual_piece_count = geometry.piece_count
+        download.concurrent_piece_count = self._settings.download.concurrent_piece_count
+        download.need_back_to_source |= self._identity.is_seed
+        messages = PeerMessages(self._identity.host_id, flight.key.wire_id, flight.peer_id, download)
+        return Talk(self._schedulers, flight, messages, self._settings.scheduler.schedule_timeout)
+
+    def _watch_parent(self, flight: Flight, command: do.WatchParent) -> ParentWatch:
+        address = flight.address_of(command.parent.peer_id)
+        return ParentWatch(flight, command.parent, address, self._channels, self._identity.host_id)
+
+    def _describe(self) -> common_pb2.Host:
+        return host_to_pb(self._host.describe())
+
+    def _lookup(self) -> dynconfig.Lookup:
+        settings = self._settings
+        if settings.manager.addr is None:
+            return dynconfig.from_file(settings.dynconfig.path)
+        request = manager_pb2.ListSchedulersRequest(
+            source_type=manager_pb2.SEED_PEER_SOURCE if self._identity.is_seed else manager_pb2.PEER_SOURCE,
+            hostname=self._identity.hostname,
+            ip=self._identity.ip,
+            idc=settings.host.idc,
+            location=settings.host.location,
+            version=__version__,
+            scheduler_cluster_id=settings.host.scheduler_cluster_id or 0,
+        )
+        return dynconfig.from_manager(settings.manager.addr, self._channels, request)
+
+    def _register_seed_peer(self, upload_port: int) -> None:
+        settings = self._settings
+        if settings.manager.addr is None or not self._identity.is_seed:
+            return
+        request = manager_pb2.UpdateSeedPeerRequest(
+            source_type=manager_pb2.SEED_PEER_SOURCE,
+            hostname=self._identity.hostname,
+            type=this_host.host_type(settings).name.lower(),
+            idc=settings.host.idc,
+            location=settings.host.location,
+            ip=self._identity.ip,
+            port=upload_port,
+            download_port=upload_port,
+            seed_peer_cluster_id=DEFAULT_SEED_PEER_CLUSTER,
+        )
+        registration = SeedPeerRegistration(settings.manager.addr, self._channels, request)
+        self._running.push_async_callback(_quietly_leave, registration)
+        self._in_background(registration.run(), "stay registered as a seed peer")
+
+    def _in_background(self, work: Coroutine[object, object, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._background.add(task)
+        task.add_done_callback(_report_end)
+
+    async def _end_background(self) -> None:
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+
+
+async def _quietly_leave(registration: SeedPeerRegistration) -> None:
+    try:
+        await registration.leave()
+    except DragonflyError as error:
+        log.info("%s", error)
+
+
+def _report_end(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()):
+        log.error("%s: ended by itself", task.get_name(), exc_info=error)
+
+
+def _bracketed(ip: str) -> str:
+    return f"[{ip}]" if ":" in ip else ip

@@ -1,0 +1,299 @@
+"""One download under way: runs its machine, carries out its commands, and tells everyone who watches.
+
+A flight is shared. Whoever asks for the same task on this host while it runs watches the same flight, and so does
+every child that asks us for pieces of it. What happened is an append-only list; each watcher reads it at its own pace.
+The machine is owned by the one task that runs `fly`; threads and streams post events into its inbox.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from threading import Event as Flag
+from typing import Any, Protocol
+
+from dragonfly.core.model.ids import PeerId
+from dragonfly.core.model.piece import Piece
+from dragonfly.core.model.units import Seconds
+from dragonfly.core.transfer import commands as do
+from dragonfly.core.transfer.download import Download, DownloadTerms
+from dragonfly.core.transfer.events import Cancelled, Event, PieceFailed, PieceFetched, Started, TimeReached
+from dragonfly.dfdaemon.fetch import ParentAddress, SourceJob, fetch_from_parent
+from dragonfly.dfdaemon.pieces.client import PieceClient
+from dragonfly.dfdaemon.request import DownloadRequest
+from dragonfly.errors import DragonflyError, InternalFailure, ParentUnreachable
+from dragonfly.source.protocol import Source, SourceStat
+from dragonfly.storage.store import StoredTask, TaskStore
+
+log = logging.getLogger(__name__)
+
+LET_GO_TIMEOUT: Seconds = 5.0  # for threads in the middle of a piece
+ANNOUNCE_TIMEOUT: Seconds = 10.0  # for the scheduler's word on a task that is here already
+
+
+@dataclass(frozen=True, slots=True)
+class PieceArrived:
+    """A piece is here. `is_local`: it was here before the flight began."""
+
+    piece: Piece
+    is_local: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """Something the user should know."""
+
+    notice: str
+
+
+Update = PieceArrived | Noticed
+
+
+class SchedulerTalk(Protocol):
+    """The conversation of one peer with its scheduler."""
+
+    def send(self, command: do.Command) -> None:
+        """Tell the scheduler, in order, without waiting."""
+
+    def address_of(self, parent_id: PeerId) -> str:
+        """The gRPC address of a parent the scheduler offered."""
+
+    async def close(self) -> None:
+        """Let the last words out and hang up, in bounded time."""
+
+
+class ParentWatch(Protocol):
+    """Listening to one parent's announcements."""
+
+    address: ParentAddress | None
+
+    def stop(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlightDeck:
+    """What every flight of this daemon shares."""
+
+    store: TaskStore
+    client: PieceClient
+    bulk: ThreadPoolExecutor
+    open_talk: Callable[["Flight"], SchedulerTalk]
+    watch_parent: Callable[["Flight", do.WatchParent], ParentWatch]
+    source_timeout: Seconds
+
+
+class Flight:
+    """`request`, `stat` and `stored` are those of the caller that began it."""
+
+    def __init__(
+        self,
+        deck: FlightDeck,
+        request: DownloadRequest,
+        source: Source,
+        stat: SourceStat,
+        stored: StoredTask,
+        peer_id: PeerId,
+        terms: DownloadTerms,
+    ) -> None:
+        self.request, self.stat, self.stored, self.peer_id = request, stat, stored, peer_id
+        self.key = request.key
+        self.updates: list[Update] = []
+        self.error: DragonflyError | None = None
+        self.is_over = False
+        self.users = 0  # callers who want the file; children that follow do not count
+        self._only_announces = False
+        self._deck, self._source = deck, source
+        self._machine = Download(terms, stored.geometry.piece_count, stored.pieces, random.Random())
+        self._loop = asyncio.get_running_loop()
+        self._inbox: asyncio.Queue[Event] = asyncio.Queue()
+        self._news = asyncio.Event()
+        self._stopped = Flag()
+        self._talk: SchedulerTalk | None = None
+        self._watches: dict[PeerId, ParentWatch] = {}
+        self._alarms: list[asyncio.TimerHandle] = []
+        self._jobs: set[asyncio.Future[Any]] = set()
+        self._do: dict[type[Any], Callable[[Any], None]] = {
+            do.Register: self._register,
+            do.WatchParent: self._watch_parent,
+            do.UnwatchParent: self._unwatch_parent,
+            do.FetchFromParent: self._fetch_from_parent,
+            do.FetchFromSource: self._fetch_from_source,
+            do.Notify: self._notify,
+            do.CallAgainAt: self._call_again_at,
+            do.Fail: self._fail,
+        }
+
+    # --- for those who watch
+
+    async def follow(self) -> AsyncIterator[Update]:
+        """Every update from the first on, then the end. Raises the error the flight failed with."""
+        position = 0
+        while True:
+            while position < len(self.updates):
+                yield self.updates[position]
+                position += 1
+            if self.is_over:
+                break
+            await self._news.wait()
+        if self.error is not None:
+            raise self.error
+
+    def post(self, event: Event) -> None:
+        """Hand an event to the machine; only from the loop."""
+        self._inbox.put_nowait(event)
+
+    def end(self) -> None:
+        """End it, whoever wants it."""
+        self.users = 0
+        self.post(Cancelled())
+
+    async def has_let_go(self) -> bool:
+        """Wait a while for the threads of a flight that is over; whether they have all returned."""
+        if self._jobs:
+            await asyncio.wait(set(self._jobs), timeout=LET_GO_TIMEOUT)
+        return not self._jobs
+
+    def post_from_thread(self, event: Event) -> None:
+        self._loop.call_soon_threadsafe(self._inbox.put_nowait, event)
+
+    def wanted(self) -> list[int]:
+        """The pieces still missing."""
+        return list(self._machine.missing)
+
+    def address_of(self, parent_id: PeerId) -> str:
+        """The gRPC address of a parent the scheduler offered to this flight."""
+        if self._talk is None:
+            raise LookupError(f"no scheduler offered {parent_id}")
+        return self._talk.address_of(parent_id)
+
+    # --- the owner
+
+    async def fly(self) -> None:
+        """Run the download to its end. Never raises: a failure is the flight's error, told to those who follow."""
+        began = self._loop.time()
+        try:
+            for piece in await self._in_thread(self._deck.store.pieces, self.key):
+                self._publish(PieceArrived(piece, is_local=True))
+            self.post(Started())
+            while not self._machine.is_over:
+                self._step(await self._inbox.get())
+            if self.error is None:
+                await self._in_thread(self._deck.store.finish, self.key)
+            self._log_end(self._loop.time() - began)
+        except asyncio.CancelledError:
+            self.users = 0
+            self._step(Cancelled())
+            raise
+        except Exception as error:  # whoever waits for this flight must hear of its end
+            log.error("flight of task %s failed", self.key.wire_id, exc_info=error)
+            self.error = error if isinstance(error, DragonflyError) else InternalFailure(reason=str(error))
+        finally:
+            self.is_over = True
+            self._stopped.set()
+            for alarm in self._alarms:
+                alarm.cancel()
+            self._wake()
+            for parent_id in list(self._watches):
+                self._unwatch_parent(do.UnwatchParent(parent_id))
+        await self._wind_down()
+
+    def _log_end(self, seconds: Seconds) -> None:
+        arrived = [update for update in self.updates if isinstance(update, PieceArrived) and not update.is_local]
+        fetched = sum(update.piece.length for update in arrived)
+        from_source = sum(update.piece.length for update in arrived if update.piece.parent_id is None)
+        how = f"failed: {self.error}" if self.error else f"{fetched} bytes, {from_source} of them from the origin"
+        log.info("task %s ended after %.3f s: %s", self.key.wire_id, seconds, how)
+
+    async def _wind_down(self) -> None:
+        """After the end: hear the scheduler out, let threads return. Only the daemon's own stop waits for this."""
+        if self._only_announces:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(ANNOUNCE_TIMEOUT):
+                    self._step(await self._inbox.get())
+        if self._talk is not None:
+            await self._talk.close()
+        await asyncio.gather(*self._jobs, return_exceptions=True)
+
+    def _step(self, event: Event) -> None:
+        if isinstance(event, Cancelled) and self.users:
+            return  # somebody joined since nobody wanted it
+        if isinstance(event, PieceFetched):
+            self._publish(PieceArrived(event.piece))
+        for command in self._machine.handle(event, self._loop.time()):
+            self._do.get(type(command), self._tell_scheduler)(command)
+
+    def _publish(self, update: Update) -> None:
+        self.updates.append(update)
+        self._wake()
+
+    def _wake(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
+    def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
+        return self._loop.run_in_executor(None, function, *arguments)
+
+    # --- effects
+
+    def _register(self, command: do.Register) -> None:
+        self._only_announces = command.metadata_only
+        self._talk = self._deck.open_talk(self)
+        self._talk.send(command)
+
+    def _tell_scheduler(self, command: do.Command) -> None:
+        if self._talk is not None:
+            self._talk.send(command)
+
+    def _watch_parent(self, command: do.WatchParent) -> None:
+        self._watches[command.parent.peer_id] = self._deck.watch_parent(self, command)
+
+    def _unwatch_parent(self, command: do.UnwatchParent) -> None:
+        if watch := self._watches.pop(command.parent_id, None):
+            watch.stop()
+
+    def _fetch_from_parent(self, command: do.FetchFromParent) -> None:
+        watch = self._watches.get(command.parent_id)
+        if watch is None or watch.address is None:
+            error = ParentUnreachable(address=command.parent_id, reason="it does not say where it serves pieces")
+            self.post(PieceFailed(command.number, command.parent_id, error))
+            return
+        deck, address = self._deck, watch.address
+
+        def fetch() -> None:
+            number, parent_id = command.number, command.parent_id
+            event = fetch_from_parent(deck.store, deck.client, self.key, number, parent_id, address, self._stopped)
+            self.post_from_thread(event)
+
+        self._in_bulk(fetch)
+
+    def _fetch_from_source(self, command: do.FetchFromSource) -> None:
+        job = SourceJob(
+            store=self._deck.store,
+            source=self._source,
+            request=self.request.source,
+            stat=self.stat,
+            key=self.key,
+            geometry=self.stored.geometry,
+            numbers=command.numbers,
+            timeout=self._deck.source_timeout,
+            stopped=self._stopped,
+            post=self.post_from_thread,
+        )
+        self._in_bulk(job.run)
+
+    def _in_bulk(self, job: Callable[[], None]) -> None:
+        future = self._loop.run_in_executor(self._deck.bulk, job)
+        self._jobs.add(future)
+        future.add_done_callback(self._jobs.discard)
+
+    def _notify(self, command: do.Notify) -> None:
+        self._publish(Noticed(command.notice))
+
+    def _call_again_at(self, command: do.CallAgainAt) -> None:
+        self._alarms.append(self._loop.call_at(command.at, self.post, TimeReached()))
+
+    def _fail(self, command: do.Fail) -> None:
+        self.error = command.error

@@ -1,0 +1,73 @@
+"""Listening to parents: one SyncPieces stream each, turned into events of the download that asked.
+
+A parent that is slow to connect, refuses, or breaks off is lost; one that ends in good order has told everything.
+"""
+
+import asyncio
+import logging
+from ipaddress import ip_address
+
+from dragonfly.core.model.ids import PeerId
+from dragonfly.core.model.piece import PieceNumber
+from dragonfly.core.transfer.events import Parent, ParentDrained, ParentLost, PieceAnnounced
+from dragonfly.dfdaemon.fetch import ParentAddress
+from dragonfly.dfdaemon.flight import Flight
+from dragonfly.errors import DragonflyError, InternalFailure, ParentUnreachable, ProtocolViolation
+from dragonfly.net.channels import ChannelPool
+from dragonfly.wire.pb import dfdaemon_pb2, dfdaemon_pb2_grpc
+
+log = logging.getLogger(__name__)
+
+
+class ParentWatch:
+    """Follows one parent until `stop`. `address` is where it serves pieces, known from its first announcement on."""
+
+    def __init__(self, flight: Flight, parent: Parent, address: str, channels: ChannelPool, host_id: str) -> None:
+        self.address: ParentAddress | None = None
+        self._flight, self._parent, self._at = flight, parent, address
+        self._channels, self._host_id = channels, host_id
+        self._task = asyncio.create_task(self._watch(), name=f"watch parent {parent.peer_id}")
+
+    def stop(self) -> None:
+        """Hear no more of this parent."""
+        self._task.cancel()
+
+    async def _watch(self) -> None:
+        peer_id = self._parent.peer_id
+        try:
+            await self._listen(peer_id)
+        except DragonflyError as error:
+            self._lost(peer_id, error)
+        except Exception as error:  # whatever it was, the download must not wait for this parent
+            log.exception("listening to parent %s broke", peer_id)
+            self._lost(peer_id, InternalFailure(reason=type(error).__name__))
+        else:
+            self._flight.post(ParentDrained(peer_id))
+
+    def _checked(self, news: dfdaemon_pb2.SyncPiecesResponse | None) -> ParentAddress:
+        """Where it serves pieces: a literal address, as looking up a stranger's name could take for ever."""
+        try:
+            if news is None:  # gRPC could not read it
+                raise ValueError("a message that makes no sense")
+            return ParentAddress(str(ip_address(news.ip)), news.tcp_port)
+        except ValueError as error:
+            raise ProtocolViolation(address=self._at, reason=str(error)) from None
+
+    def _lost(self, peer_id: PeerId, error: DragonflyError) -> None:
+        log.info("parent %s is lost: %s", peer_id, error)
+        self._flight.post(ParentLost(peer_id, error))
+
+    def _unreachable(self, why: str) -> DragonflyError:
+        return ParentUnreachable(address=self._at, reason=why)
+
+    async def _listen(self, peer_id: PeerId) -> None:
+        request = dfdaemon_pb2.SyncPiecesRequest(
+            host_id=self._host_id,
+            task_id=self._flight.key.wire_id,
+            interested_piece_numbers=list(self._flight.wanted()),
+            generation=self._flight.stored.version.generation,
+        )
+        async with self._channels.calling(self._at, self._unreachable) as channel:
+            async for news in dfdaemon_pb2_grpc.DfdaemonUploadStub(channel).SyncPieces(request):
+                self.address = self._checked(news)
+                self._flight.post(PieceAnnounced(peer_id, PieceNumber(news.number)))

@@ -1,0 +1,53 @@
+"""How a socket that carries pieces is set up, at either end."""
+
+import contextlib
+import socket
+import struct
+from typing import Final
+
+from dragonfly.core.model.units import Seconds
+
+KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES = 5, 3, 3  # the reference's
+CONGESTION_CONTROL: Final = b"cubic"  # as the reference; bbr, a common default, halves several streams over loopback
+
+Address = tuple[str, int]
+
+
+def tune(connection: socket.socket) -> None:
+    """Small frames at once, dead peers noticed within 14 s, cubic where the kernel has it. Never fails."""
+    options = [
+        (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    ]
+    if hasattr(socket, "TCP_KEEPIDLE"):
+        options += [
+            (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES),
+        ]
+    with contextlib.suppress(OSError):  # the peer may be gone already; its first read or write will tell
+        for level, option, value in options:
+            connection.setsockopt(level, option, value)
+    if hasattr(socket, "TCP_CONGESTION"):
+        with contextlib.suppress(OSError):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, CONGESTION_CONTROL)
+
+
+def limit_waits(connection: socket.socket, option: int, seconds: Seconds) -> None:
+    """Let the kernel end a blocking wait (`option` is SO_RCVTIMEO or SO_SNDTIMEO) with EAGAIN after `seconds`.
+
+    Python's own timeouts poll before every call; these cost nothing until they strike.
+    """
+    whole, part = divmod(seconds, 1)
+    connection.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", int(whole), max(int(part * 1e6), 1)))
+
+
+def text_of(address: Address) -> str:
+    """`ip:port`, the way errors and logs name a peer."""
+    ip, port = address[:2]
+    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+
+
+def family_of(ip: str) -> socket.AddressFamily:
+    """The family of a literal address."""
+    return socket.AF_INET6 if ":" in ip else socket.AF_INET

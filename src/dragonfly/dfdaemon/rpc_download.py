@@ -1,0 +1,118 @@
+"""The service on the unix socket, for dfget and other programs on this machine (dfdaemon.v2.DfdaemonDownload)."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+
+from google.protobuf.empty_pb2 import Empty
+
+from dragonfly.core.model.ids import public_task
+from dragonfly.dfdaemon import answers, output
+from dragonfly.dfdaemon.engine import Engine
+from dragonfly.dfdaemon.flight import Flight, Noticed
+from dragonfly.dfdaemon.request import DownloadRequest
+from dragonfly.dfdaemon.scheduler_link import SchedulerLink
+from dragonfly.errors import (
+    ContentDigestMismatch,
+    DownloadForbidden,
+    NoSourceAllowed,
+    SchedulerUnreachable,
+    TaskNotFound,
+)
+from dragonfly.net.grpc_server import Context
+from dragonfly.wire.pb import common_pb2, dfdaemon_pb2, scheduler_pb2
+from dragonfly.wire.pb.dfdaemon_pb2_grpc import DfdaemonDownloadServicer
+
+log = logging.getLogger(__name__)
+
+
+class DownloadService(DfdaemonDownloadServicer):
+    """What is not here yet answers UNIMPLEMENTED."""
+
+    def __init__(self, engine: Engine, schedulers: SchedulerLink) -> None:
+        self._engine, self._schedulers = engine, schedulers
+
+    async def DownloadTask(
+        self, request: dfdaemon_pb2.DownloadTaskRequest, context: Context
+    ) -> AsyncIterator[dfdaemon_pb2.DownloadTaskResponse]:
+        """Started, each piece as it comes, and a clean end once the output stands where it was wanted."""
+        wanted = DownloadRequest.from_wire(request.download)
+        if wanted.output is not None:
+            await asyncio.to_thread(output.check, wanted.output)
+        while True:
+            flight = await self._engine.join(wanted)
+            try:
+                async for response in follow(self._engine, flight):
+                    yield response
+                await self._deliver(flight, wanted)
+                return
+            except (NoSourceAllowed, DownloadForbidden):
+                if flight.request is wanted:  # else it failed by the terms of another caller: try on our own
+                    raise
+            finally:
+                self._engine.leave(flight)
+
+    async def _deliver(self, flight: Flight, wanted: DownloadRequest) -> None:
+        loop, threads = asyncio.get_running_loop(), self._engine.output_threads
+        content = await loop.run_in_executor(threads, self._engine.store.content_path, flight.key)
+        try:
+            if wanted.digest is not None:
+                await loop.run_in_executor(threads, output.verify, content, wanted.digest)
+            if wanted.output is not None:
+                await loop.run_in_executor(threads, output.deliver, content, wanted.output)
+        except FileNotFoundError:
+            raise TaskNotFound(task_id=flight.key.wire_id) from None
+        except ContentDigestMismatch:
+            await self._engine.delete(flight.key)  # it would be wrong for ever, here and for our children
+            raise
+
+    async def StatTask(self, request: dfdaemon_pb2.StatTaskRequest, context: Context) -> common_pb2.Task:
+        """The scheduler's view of a task."""
+        public_task(request.task_id)
+        host_id = self._engine.identity.host_id
+        return await self._schedulers.stat_task(scheduler_pb2.StatTaskRequest(host_id=host_id, task_id=request.task_id))
+
+    async def StatLocalTask(
+        self, request: dfdaemon_pb2.StatLocalTaskRequest, context: Context
+    ) -> dfdaemon_pb2.StatLocalTaskResponse:
+        """What is stored here of a task."""
+        return await answers.stat_local_task(self._engine, request.task_id)
+
+    async def ListLocalTasks(
+        self, request: dfdaemon_pb2.ListLocalTasksRequest, context: Context
+    ) -> dfdaemon_pb2.ListLocalTasksResponse:
+        """Everything stored here."""
+        stored = await asyncio.to_thread(self._engine.store.tasks)
+        return dfdaemon_pb2.ListLocalTasksResponse(tasks=[answers.local_task(task) for task in stored])
+
+    async def DeleteTask(self, request: dfdaemon_pb2.DeleteTaskRequest, context: Context) -> Empty:
+        """Forget a task here, and that we hold it at the scheduler."""
+        await answers.delete_local_task(self._engine, request.task_id)
+        host_id = self._engine.identity.host_id
+        try:
+            await self._schedulers.delete_task(
+                scheduler_pb2.DeleteTaskRequest(host_id=host_id, task_id=request.task_id)
+            )
+        except (SchedulerUnreachable, TaskNotFound) as error:  # it finds out when a child asks us in vain
+            log.info("deleting task %s: %s", request.task_id, error)
+        return Empty()
+
+    async def DeleteLocalTask(self, request: dfdaemon_pb2.DeleteLocalTaskRequest, context: Context) -> Empty:
+        """Forget a task here."""
+        await answers.delete_local_task(self._engine, request.task_id)
+        return Empty()
+
+    async def DeleteHost(self, request: Empty, context: Context) -> Empty:
+        """Tell every scheduler that this host leaves; the next announcement brings it back."""
+        await self._schedulers.delete_host(self._engine.identity.host_id)
+        return Empty()
+
+
+async def follow(engine: Engine, flight: Flight) -> AsyncIterator[dfdaemon_pb2.DownloadTaskResponse]:
+    """A flight as the stream a caller of DownloadTask reads. Raises what the flight failed with."""
+    yield answers.response(engine, flight, started=answers.started(flight))
+    async for update in flight.follow():
+        if isinstance(update, Noticed):
+            yield answers.response(engine, flight, started=answers.started(flight, notice=update.notice))
+        else:
+            yield answers.response(engine, flight, piece=answers.piece_finished(update))

@@ -1,0 +1,94 @@
+"""Calls on schedulers: which one answers for a task, who this host is, and the small questions about tasks.
+
+Every call has a deadline; a scheduler that is slow, refuses or is away raises, and the caller decides to go on without.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from dragonfly.core.model.ids import HostId, TaskId
+from dragonfly.core.model.units import Seconds
+from dragonfly.core.placement.hashring import HashRing
+from dragonfly.errors import DragonflyError, SchedulerUnreachable
+from dragonfly.net.channels import ChannelPool
+from dragonfly.net.grpc_client import CONNECT_TIMEOUT, UNARY_TIMEOUT
+from dragonfly.wire.pb import common_pb2, scheduler_pb2
+from dragonfly.wire.pb.scheduler_pb2_grpc import SchedulerStub
+
+if TYPE_CHECKING:
+    from dragonfly.wire.pb.scheduler_pb2_grpc import SchedulerAsyncStub
+
+log = logging.getLogger(__name__)
+
+ANNOUNCE_TIMEOUT: Seconds = 5.0  # a scheduler that takes longer for one message serves nobody
+
+
+class SchedulerLink:
+    """The schedulers of this daemon's cluster. `addresses` and `host` are asked anew each time."""
+
+    def __init__(
+        self,
+        addresses: Callable[[], Sequence[str]],
+        host: Callable[[], common_pb2.Host],
+        channels: ChannelPool,
+        announce_interval: Seconds,
+    ) -> None:
+        self.addresses = addresses
+        self._host, self._channels, self._interval = host, channels, announce_interval
+        self._silences: dict[str, asyncio.Event] = {}
+
+    def addresses_for(self, task_id: TaskId) -> tuple[str, ...]:
+        """The task's scheduler first, then those that stand in for it. Raises SchedulerUnreachable if none is known."""
+        known = self.addresses()
+        if not known:
+            raise SchedulerUnreachable(address="any address", reason="none is known")
+        return tuple(HashRing(known).in_order(task_id))
+
+    def silence(self, address: str) -> asyncio.Event:
+        """Set while a scheduler does not take our announcements: connected or not, it is not to be waited for."""
+        return self._silences.setdefault(address, asyncio.Event())
+
+    @asynccontextmanager
+    async def stub(self, address: str) -> AsyncIterator["SchedulerAsyncStub"]:
+        """Calls on one scheduler that is there; gRPC's errors within come out as ours."""
+
+        def unreachable(why: str) -> DragonflyError:
+            return SchedulerUnreachable(address=address, reason=why)
+
+        async with self._channels.calling(address, unreachable) as channel:
+            yield SchedulerStub(channel)
+
+    async def announce_host(self, address: str) -> None:
+        """Tell one scheduler about this host. Raises SchedulerUnreachable, or what the scheduler says."""
+        request = scheduler_pb2.AnnounceHostRequest(host=self._host())
+        request.interval.FromMilliseconds(int(self._interval * 1000))
+        async with self.stub(address) as scheduler:
+            await scheduler.AnnounceHost(request, timeout=ANNOUNCE_TIMEOUT)
+
+    async def delete_host(self, host_id: HostId) -> None:
+        """Say goodbye to every scheduler; one that does not listen does not matter."""
+        await asyncio.gather(*(_quietly(self._delete_host(address, host_id)) for address in self.addresses()))
+
+    async def _delete_host(self, address: str, host_id: HostId) -> None:
+        async with self.stub(address) as scheduler:
+            await scheduler.DeleteHost(scheduler_pb2.DeleteHostRequest(host_id=host_id), timeout=CONNECT_TIMEOUT)
+
+    async def stat_task(self, request: scheduler_pb2.StatTaskRequest) -> common_pb2.Task:
+        """What the task's scheduler knows of it. Raises SchedulerUnreachable, TaskNotFound."""
+        async with self.stub(self.addresses_for(TaskId(request.task_id))[0]) as scheduler:
+            return await scheduler.StatTask(request, timeout=UNARY_TIMEOUT)
+
+    async def delete_task(self, request: scheduler_pb2.DeleteTaskRequest) -> None:
+        """Let the task's scheduler forget that this host holds it. Raises SchedulerUnreachable."""
+        async with self.stub(self.addresses_for(TaskId(request.task_id))[0]) as scheduler:
+            await scheduler.DeleteTask(request, timeout=UNARY_TIMEOUT)
+
+
+async def _quietly(call: Coroutine[object, object, None]) -> None:
+    try:
+        await call
+    except DragonflyError as error:
+        log.info("%s", error)

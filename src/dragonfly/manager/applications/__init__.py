@@ -1,0 +1,1 @@
+"""Applications: names downloads carry, and the priority they get for it."""

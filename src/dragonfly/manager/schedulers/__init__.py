@@ -1,0 +1,1 @@
+"""Schedulers as members of scheduler clusters: registering, looking up, listing for a host."""

@@ -1,0 +1,118 @@
+"""What a single value in a settings file may look like. Each refusal says what is wanted instead.
+
+Files carry units (`4MiB`, `30s`); code hands over bytes and seconds as they are. The two are told apart by the
+validation context the loader passes, so that `pieceTimeout: 30` in a file is refused and never read as nanoseconds.
+"""
+
+import ipaddress
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
+from pydantic_core import PydanticCustomError
+
+from dragonfly.core.model.host import HostType
+from dragonfly.core.model.units import Bytes, Seconds, parse_duration, parse_size
+from dragonfly.errors import InvalidQuantity
+
+FROM_FILE = {"from": "file"}
+"""The validation context of values that people wrote."""
+
+
+def unwanted(wanted: str) -> PydanticCustomError:
+    """The refusal of a value; `wanted` completes "is X, wanted …"."""
+    return PydanticCustomError("unwanted", "{wanted}", {"wanted": wanted})
+
+
+def _is_number(given: Any) -> bool:
+    return isinstance(given, int | float) and not isinstance(given, bool)
+
+
+def read_duration(given: Any, info: ValidationInfo) -> Seconds:
+    wanted = 'a duration such as "30s" or "1h 5m"'
+    if isinstance(given, str):
+        try:
+            return parse_duration(given)
+        except InvalidQuantity:
+            raise unwanted(wanted) from None
+    if _is_number(given) and given >= 0 and (given == 0 or info.context is not FROM_FILE):
+        return float(given)
+    raise unwanted(f"{wanted} (a number alone has no unit)" if _is_number(given) else wanted)
+
+
+def read_size(given: Any) -> Bytes:
+    if isinstance(given, int) and not isinstance(given, bool) and given >= 0:
+        return given
+    if isinstance(given, str):
+        try:
+            return parse_size(given)
+        except InvalidQuantity:
+            pass  # refused below, with everything else that is no size
+    raise unwanted('a size such as "4MiB" or "50GB"')
+
+
+def _ip(given: str) -> str:
+    try:
+        return str(ipaddress.ip_address(given))
+    except ValueError:
+        raise unwanted('an IP address such as "192.168.0.7"') from None
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """(host, port) of `host:port`, `[::1]:port` and `:port`; an absent host is every address, "0.0.0.0".
+
+    Raises ValueError for anything else.
+    """
+    match = re.fullmatch(r"(?:\[([^\[\]\s]+)\]|([^:\[\]\s]*)):(\d{1,5})", text)
+    if match is None or not int(match[3]) < 65536:
+        raise ValueError(f"not an address: {text!r}")
+    return match[1] or match[2] or "0.0.0.0", int(match[3])
+
+
+def _address(given: str) -> str:
+    try:
+        split_address(given)
+    except ValueError:
+        raise unwanted('an address such as "127.0.0.1:8080" or ":8080"') from None
+    return given
+
+
+def _host_type(given: Any) -> HostType:
+    if isinstance(given, HostType):
+        return given
+    if isinstance(given, str) and given.upper() in HostType.__members__:
+        return HostType[given.upper()]
+    raise unwanted("one of " + ", ".join(name.lower() for name in HostType.__members__))
+
+
+def _regular_expression(given: str) -> str:
+    try:
+        re.compile(given)
+    except re.error as error:
+        raise unwanted(f"a regular expression ({error})") from None
+    return given
+
+
+def _path(given: Path) -> Path:
+    if not str(given) or "\0" in str(given):
+        raise unwanted("a path")
+    return given
+
+
+Flag = Annotated[bool, Field(strict=True)]
+Text = Annotated[str, Field(strict=True)]
+Number = Annotated[int, Field(strict=True, ge=0)]
+Count = Annotated[int, Field(strict=True, ge=1)]
+Percent = Annotated[int, Field(strict=True, ge=1, le=99)]
+Rate = Annotated[float, Field(strict=True, gt=0)]
+"""Per second."""
+Port = Annotated[int, Field(strict=True, ge=0, le=65535)]
+"""0 lets the system choose."""
+Size = Annotated[Bytes, BeforeValidator(read_size)]
+Duration = Annotated[Seconds, BeforeValidator(read_duration)]
+Ip = Annotated[str, Field(strict=True), AfterValidator(_ip)]
+Address = Annotated[str, Field(strict=True), AfterValidator(_address)]
+FilePath = Annotated[Path, AfterValidator(_path)]
+Kind = Annotated[HostType, BeforeValidator(_host_type)]
+Pattern = Annotated[str, Field(strict=True), AfterValidator(_regular_expression)]

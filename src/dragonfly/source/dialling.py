@@ -1,0 +1,94 @@
+"""New connections to origins: which address, what socket options, whose certificate."""
+
+import socket
+import ssl
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from dragonfly.core.model.units import Seconds
+from dragonfly.errors import DownloadForbidden, InvalidSettings
+from dragonfly.source.egress import EgressPolicy, off_link, unwrapped
+
+CONNECT_TIMEOUT: Seconds = 10.0
+
+
+class Dialler:
+    """Makes TCP and TLS connections under one set of rules. Thread-safe."""
+
+    def __init__(
+        self, *, ca_file: Path | None = None, policy: EgressPolicy = off_link, timeout: Seconds = CONNECT_TIMEOUT
+    ) -> None:
+        """`ca_file` is trusted beside the system's authorities; `timeout` bounds each address and each TLS step."""
+        self._ca_file = ca_file
+        self._policy = policy
+        self._timeout = timeout
+        self._lock = threading.Lock()
+        self._contexts: dict[bool, ssl.SSLContext] = {}
+
+    def dial(self, host: str, port: int) -> socket.socket:
+        """A TCP connection to the first allowed address of `host` that answers.
+
+        The name is looked up once, and what the policy saw is what is connected to; the look-up's own patience is the
+        system resolver's. Raises OSError (gaierror for the name), DownloadForbidden if the policy leaves no address.
+        """
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        allowed = [entry for entry in found if self._policy(unwrapped(str(entry[4][0])))]
+        if not allowed:
+            raise DownloadForbidden(reason=f"connections to {host} ({found[0][4][0]}) are not permitted")
+        failure = OSError("no address")
+        for family, kind, protocol, _, address in allowed:
+            wire = socket.socket(family, kind, protocol)
+            try:
+                _tune(wire)
+                wire.settimeout(self._timeout)
+                wire.connect(address)
+            except OSError as error:
+                wire.close()
+                failure = error
+            else:
+                return wire
+        raise failure
+
+    def secured(self, wire: socket.socket, host: str, *, verify: bool) -> ssl.SSLSocket:
+        """TLS on a new connection, which is closed if that fails. Raises OSError, InvalidSettings for a bad CA file."""
+        try:
+            return self._context(verify).wrap_socket(wire, server_hostname=host)
+        except BaseException:
+            wire.close()
+            raise
+
+    def _context(self, verify: bool) -> ssl.SSLContext:
+        with self._lock:
+            if verify not in self._contexts:
+                self._contexts[verify] = _verifying(self._ca_file) if verify else _trusting()
+            return self._contexts[verify]
+
+
+def _tune(wire: socket.socket) -> None:
+    wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    with suppress(OSError, AttributeError):  # not every kernel has a choice; bbr throttles several loopback connections
+        wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"cubic")
+
+
+def _verifying(ca_file: Path | None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if ca_file is not None:
+        try:
+            context.load_verify_locations(cafile=ca_file)
+        except OSError as error:  # ssl.SSLError is one
+            raise InvalidSettings(file=ca_file, reason=f"not a file of CA certificates ({error})") from error
+    return _http_only(context)
+
+
+def _trusting() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return _http_only(context)
+
+
+def _http_only(context: ssl.SSLContext) -> ssl.SSLContext:
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    return context

@@ -1,0 +1,53 @@
+"""What an origin can be asked. Blocking: bulk threads call it; its bytes go straight to a sink, never to the loop."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from dragonfly.core.model.ranges import ByteRange
+from dragonfly.core.model.units import Bytes, Seconds
+from dragonfly.core.model.version import FileVersion
+
+Sink = Callable[[memoryview], None]
+"""Takes the next bytes, in order; the memory is reused after it returns. What it raises ends the read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceRequest:
+    """A file at its origin and how the caller may read it. Headers may hold credentials: never log or store them."""
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    insecure_skip_verify: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceStat:
+    """What the origin says of a file. `headers` are those of a whole-file answer; empty validators are absent."""
+
+    content_length: Bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+    etag: str = ""
+    last_modified: str = ""
+    supports_ranges: bool = True
+
+    @property
+    def version(self) -> FileVersion:
+        """What tells this version of the file from others."""
+        return FileVersion(self.content_length, self.etag, self.last_modified)
+
+
+class Source(Protocol):
+    """One kind of origin. Every method raises a SourceError that says what is wrong, with the URL in it."""
+
+    def stat(self, request: SourceRequest, *, timeout: Seconds) -> SourceStat:
+        """Length and validators of a file, at the cost of one short request."""
+
+    def read(self, request: SourceRequest, stat: SourceStat, span: ByteRange, sink: Sink, *, timeout: Seconds) -> None:
+        """Send exactly the bytes of `span` to `sink`, in order; `timeout` bounds silence, not the whole transfer.
+
+        Raises SourceChanged if the file is no longer the one `stat` described, SourceTruncated if it ends early.
+        """
+
+    def close(self) -> None:
+        """Give connections back and end what is under way in other threads; the source cannot be used afterwards."""

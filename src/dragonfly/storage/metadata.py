@@ -1,0 +1,253 @@
+"""The index of the store: which tasks and which finished pieces there are, in SQLite, written behind.
+
+Changes are queued in order by whoever makes them and written by one thread, a batch in a transaction. A crash loses at
+most the last LINGER seconds of records, and a lost record only means fetching a piece again: bytes are always on disk
+before their record is queued. A record whose task was removed cannot come back, because the order of the queue is kept.
+An index that cannot be read is set aside and a new one begun; a cache may be lost, a daemon must start.
+"""
+
+import json
+import logging
+import os
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Condition, Thread
+from time import monotonic
+from typing import Final
+
+from dragonfly.core.model.ids import TaskId, TaskKey
+from dragonfly.core.model.piece import Piece, PieceGeometry, PieceNumber
+from dragonfly.core.model.principal import TenantScope
+from dragonfly.core.model.units import Bytes, Seconds
+from dragonfly.errors import DragonflyError, StorageError, StorageUnusable
+from dragonfly.storage.directory import FILE_MODE
+from dragonfly.storage.store import OriginFacts
+
+log = logging.getLogger(__name__)
+
+LINGER: Final[Seconds] = 0.05  # how long a change may wait for company
+FLUSH_TIMEOUT: Final[Seconds] = 30.0
+_SCHEMA_VERSION = 1
+_SCHEMA = f"""
+CREATE TABLE task (
+    wire_id TEXT PRIMARY KEY, scope TEXT NOT NULL, task_id TEXT NOT NULL,
+    content_length INTEGER NOT NULL, piece_length INTEGER NOT NULL,
+    url TEXT NOT NULL, tag TEXT NOT NULL, application TEXT NOT NULL,
+    etag TEXT NOT NULL, last_modified TEXT NOT NULL, response_header TEXT NOT NULL,
+    created_at REAL NOT NULL, updated_at REAL NOT NULL, finished_at REAL,
+    modified_ns INTEGER, boot_id TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE piece (
+    wire_id TEXT NOT NULL, number INTEGER NOT NULL, digest TEXT NOT NULL, parent_id TEXT, cost REAL NOT NULL,
+    PRIMARY KEY (wire_id, number)
+) WITHOUT ROWID;
+PRAGMA user_version = {_SCHEMA_VERSION};
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRecord:
+    """What is kept of a task. `modified_ns` is its file's mtime when it was finished, `boot_id` that kernel run."""
+
+    key: TaskKey
+    geometry: PieceGeometry
+    origin: OriginFacts
+    created_at: Seconds
+    updated_at: Seconds
+    finished_at: Seconds | None = None
+    modified_ns: int | None = None
+    boot_id: str = ""
+
+
+Change = tuple[str, tuple[object, ...]]
+
+
+class Metadata:
+    """The index in one file. `load` comes first; the rest is thread-safe and returns at once, but for `flush`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._database = _open_or_begin_anew(path)
+        self._changed = Condition()
+        self._pending: list[Change] = []
+        self._queued = self._written = 0  # changes ever queued, and of those the ones done with
+        self._wanted = 0  # up to here somebody waits
+        self._closing = False
+        self._failure: sqlite3.Error | None = None
+        self._writer = Thread(target=self._write_all, name="storage-metadata", daemon=True)
+        self._writer.start()
+
+    def load(self) -> list[tuple[TaskRecord, list[Piece]]]:
+        """Every task, oldest first, with its pieces by number. To be called before the first change."""
+        rows: dict[str, list[tuple[int, str, str | None, float]]] = {}
+        for wire_id, *piece in self._database.execute(
+            "SELECT wire_id, number, digest, parent_id, cost FROM piece ORDER BY wire_id, number"
+        ):
+            rows.setdefault(wire_id, []).append((piece[0], piece[1], piece[2], piece[3]))
+        return [
+            (record, list(_pieces(record.geometry, rows.get(wire_id, []))))
+            for wire_id, record in map(_record, self._database.execute("SELECT * FROM task ORDER BY created_at"))
+        ]
+
+    def put_task(self, record: TaskRecord) -> None:
+        """Add or replace a task's record; its pieces stay."""
+        origin, geometry = record.origin, record.geometry
+        row: tuple[object, ...] = (
+            *(record.key.wire_id, record.key.scope, record.key.task_id),
+            *(geometry.content_length, geometry.piece_length),
+            *(origin.url, origin.tag, origin.application, origin.etag, origin.last_modified),
+            json.dumps(dict(origin.response_header)),
+            *(record.created_at, record.updated_at, record.finished_at, record.modified_ns, record.boot_id),
+        )
+        self._queue((f"INSERT OR REPLACE INTO task VALUES ({', '.join('?' * len(row))})", row))
+
+    def put_piece(self, wire_id: str, piece: Piece) -> None:
+        """Add or replace the record of a piece whose bytes are in the file."""
+        row = (wire_id, piece.number, piece.digest, piece.parent_id, piece.cost)
+        self._queue(("INSERT OR REPLACE INTO piece VALUES (?, ?, ?, ?, ?)", row))
+
+    def touch(self, wire_id: str, updated_at: Seconds) -> None:
+        """Note when a task was last used."""
+        self._queue(("UPDATE task SET updated_at = ? WHERE wire_id = ?", (updated_at, wire_id)))
+
+    def remove_task(self, wire_id: str) -> None:
+        """Forget a task and its pieces."""
+        self._queue(
+            ("DELETE FROM piece WHERE wire_id = ?", (wire_id,)), ("DELETE FROM task WHERE wire_id = ?", (wire_id,))
+        )
+
+    def remove_piece(self, wire_id: str, number: PieceNumber) -> None:
+        """Forget one piece."""
+        self._queue(("DELETE FROM piece WHERE wire_id = ? AND number = ?", (wire_id, number)))
+
+    def flush(self) -> None:
+        """Wait until everything queued so far is in the database. Raises StorageError if it cannot be written."""
+        with self._changed:
+            goal = self._wanted = self._queued
+            self._changed.notify_all()
+            done = self._changed.wait_for(lambda: self._written >= goal, FLUSH_TIMEOUT)
+            failure, self._failure = self._failure, None
+        if failure is not None or not done:
+            raise StorageError(path=self._path, reason=str(failure or "the index is too slow")) from failure
+
+    def close(self) -> None:
+        """Write what is pending and end. Raises StorageError if it could not be written."""
+        try:
+            self.flush()
+        finally:
+            with self._changed:
+                self._closing = True
+                self._changed.notify_all()
+            self._writer.join(FLUSH_TIMEOUT)
+            self._database.close()
+
+    def _queue(self, *changes: Change) -> None:
+        with self._changed:
+            if not self._pending:
+                self._changed.notify_all()
+            self._pending += changes
+            self._queued += len(changes)
+
+    def _write_all(self) -> None:
+        while batch := self._next_batch():
+            try:
+                self._write(batch)
+                failure = None
+            except sqlite3.Error as error:
+                log.warning("%d changes of the storage index are lost: %s", len(batch), error)
+                failure = error
+            with self._changed:
+                self._failure = failure or self._failure
+                self._written += len(batch)
+                self._changed.notify_all()
+
+    def _next_batch(self) -> list[Change]:
+        """What to write next, after a pause that lets it grow; empty when closing."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._pending or self._closing)
+            until = monotonic() + LINGER
+            while not self._closing and self._wanted <= self._written and (left := until - monotonic()) > 0:
+                self._changed.wait(left)
+            batch, self._pending = self._pending, []
+            return batch
+
+    def _write(self, batch: list[Change]) -> None:
+        with self._database:  # one transaction
+            for statement, row in batch:
+                self._database.execute(statement, row)
+
+
+def _open_or_begin_anew(path: Path) -> sqlite3.Connection:
+    try:
+        return _open(path)
+    except (sqlite3.Error, DragonflyError) as error:
+        log.warning("the storage index %s is unreadable and begun anew: %s", path, error)
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    try:
+        return _open(path)
+    except sqlite3.Error as error:
+        raise StorageUnusable(path=path, reason=str(error)) from error
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE))  # for its rights
+    database = sqlite3.connect(
+        path, check_same_thread=False
+    )  # used by one thread at a time: the loader, then the writer
+    try:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = NORMAL")
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            database.executescript(_SCHEMA)
+        elif version != _SCHEMA_VERSION:
+            raise StorageError(path=path, reason=f"it has version {version}, this program writes {_SCHEMA_VERSION}")
+        if database.execute("PRAGMA quick_check").fetchone() != ("ok",):
+            raise StorageError(path=path, reason="it is damaged")
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _record(row: tuple[object, ...]) -> tuple[str, TaskRecord]:
+    wire_id, scope, task_id, content_length, piece_length, *rest = row
+    url, tag, application, etag, last_modified, header, created_at, updated_at, finished_at, modified_ns, boot_id = rest
+    origin = OriginFacts(
+        url=str(url),
+        tag=str(tag),
+        application=str(application),
+        etag=str(etag),
+        last_modified=str(last_modified),
+        response_header=json.loads(str(header)),
+    )
+    return str(wire_id), TaskRecord(
+        key=TaskKey(TenantScope(str(scope)), TaskId(str(task_id))),
+        geometry=PieceGeometry(_number(content_length), _number(piece_length)),
+        origin=origin,
+        created_at=_seconds(created_at),
+        updated_at=_seconds(updated_at),
+        finished_at=None if finished_at is None else _seconds(finished_at),
+        modified_ns=None if modified_ns is None else _number(modified_ns),
+        boot_id=str(boot_id),
+    )
+
+
+def _number(column: object) -> Bytes:
+    assert isinstance(column, int)
+    return column
+
+
+def _seconds(column: object) -> Seconds:
+    assert isinstance(column, float)
+    return column
+
+
+def _pieces(geometry: PieceGeometry, rows: Iterable[tuple[int, str, str | None, float]]) -> Iterable[Piece]:
+    for number, digest, parent_id, cost in rows:
+        if number < geometry.piece_count:
+            span = geometry.span(PieceNumber(number))
+            yield Piece(PieceNumber(number), span.start, span.length, digest, parent_id, cost)

@@ -1,0 +1,138 @@
+"""The downloading side of AnnouncePeer: commands of core.transfer -> messages, the scheduler's answers -> events."""
+
+from collections.abc import Callable
+from typing import Any
+
+from dragonfly.core.model.ids import HostId, PeerId
+from dragonfly.core.model.units import Seconds
+from dragonfly.core.transfer import commands as do
+from dragonfly.core.transfer.events import (
+    BackToSourceOffered,
+    EmptyOffered,
+    Event,
+    MetadataOnlyOffered,
+    Parent,
+    ParentsOffered,
+)
+from dragonfly.errors import ProtocolViolation
+from dragonfly.wire.convert import piece_to_pb
+from dragonfly.wire.pb import common_pb2, scheduler_pb2
+
+Request = scheduler_pb2.AnnouncePeerRequest
+
+
+class PeerMessages:
+    """Writes the messages of one peer, which registers with `download`; only the scheduler sees its credentials."""
+
+    def __init__(self, host_id: str, task_id: str, peer_id: str, download: common_pb2.Download) -> None:
+        self._ids = Request(host_id=host_id, task_id=task_id, peer_id=peer_id)
+        self._download = download
+
+    def request(self, command: do.Command, now: Seconds) -> Request | None:
+        """The message that tells the scheduler of `command`; None where it is not for the scheduler."""
+        if isinstance(command, do.Register):
+            return self._register(command)
+        write = _WRITERS.get(type(command))
+        if write is None:
+            return None
+        request = Request()
+        request.CopyFrom(self._ids)
+        write(request, command, now)
+        return request
+
+    def _register(self, command: do.Register) -> Request:
+        request = Request()
+        request.CopyFrom(self._ids)
+        request.register_peer_request.download.CopyFrom(self._download)
+        request.register_peer_request.download.metadata_only = command.metadata_only
+        return request
+
+
+def _started(request: Request, command: do.ReportStarted, now: Seconds) -> None:
+    request.download_peer_started_request.SetInParent()
+
+
+def _back_to_source_started(request: Request, command: do.ReportBackToSourceStarted, now: Seconds) -> None:
+    request.download_peer_back_to_source_started_request.SetInParent()
+
+
+def _piece(request: Request, command: do.ReportPiece, now: Seconds) -> None:
+    if command.piece.parent_id is None:
+        piece = piece_to_pb(command.piece, common_pb2.BACK_TO_SOURCE, now)
+        request.download_piece_back_to_source_finished_request.piece.CopyFrom(piece)
+    else:
+        piece = piece_to_pb(command.piece, common_pb2.REMOTE_PEER, now)
+        request.download_piece_finished_request.piece.CopyFrom(piece)
+
+
+def _piece_failed(request: Request, command: do.ReportPieceFailed, now: Seconds) -> None:
+    message = request.download_piece_failed_request
+    message.parent_id, message.temporary = command.parent_id, command.is_its_fault
+    if command.number is not None:
+        message.piece_number = command.number
+
+
+def _reschedule(request: Request, command: do.AskForParents, now: Seconds) -> None:
+    message = request.reschedule_peer_request
+    message.description = command.reason
+    message.candidate_parents.extend(common_pb2.Peer(id=parent_id) for parent_id in command.failed)
+
+
+def _finished(request: Request, command: do.ReportFinished, now: Seconds) -> None:
+    if command.from_source:
+        request.download_peer_back_to_source_finished_request.SetInParent()
+    else:
+        request.download_peer_finished_request.SetInParent()
+
+
+def _failed(request: Request, command: do.ReportFailed, now: Seconds) -> None:
+    if command.from_source:
+        request.download_peer_back_to_source_failed_request.description = str(command.error)
+    else:
+        request.download_peer_failed_request.description = str(command.error)
+
+
+_WRITERS: dict[type[Any], Callable[[Request, Any, Seconds], None]] = {
+    do.ReportStarted: _started,
+    do.ReportBackToSourceStarted: _back_to_source_started,
+    do.ReportPiece: _piece,
+    do.ReportPieceFailed: _piece_failed,
+    do.AskForParents: _reschedule,
+    do.ReportFinished: _finished,
+    do.ReportFailed: _failed,
+}
+
+
+Answer = scheduler_pb2.AnnouncePeerResponse
+
+
+def read_response(response: Answer | None, scheduler: str) -> tuple[Event, dict[PeerId, str]]:
+    """The event an answer is, and the gRPC address of every parent in it.
+
+    Raises ProtocolViolation, naming the `scheduler`, for an answer without content, or one gRPC could not read (None).
+    """
+    if response is None:
+        raise ProtocolViolation(address=scheduler, reason="a message that makes no sense")
+    match response.WhichOneof("response"):
+        case "normal_task_response":
+            peers = response.normal_task_response.candidate_parents
+            return ParentsOffered(tuple(_parent(peer) for peer in peers)), {
+                PeerId(peer.id): f"{_bracketed(peer.host.ip)}:{peer.host.port}" for peer in peers
+            }
+        case "need_back_to_source_response":
+            return BackToSourceOffered(response.need_back_to_source_response.description), {}
+        case "empty_task_response":
+            return EmptyOffered(), {}
+        case "metadata_only_response":
+            return MetadataOnlyOffered(), {}
+    raise ProtocolViolation(address=scheduler, reason="an answer without content")
+
+
+def _parent(peer: common_pb2.Peer) -> Parent:
+    network = peer.host.network
+    spare = max(network.max_tx_bandwidth - network.tx_bandwidth, network.max_tx_bandwidth // 10)
+    return Parent(PeerId(peer.id), HostId(peer.host.id), spare)
+
+
+def _bracketed(ip: str) -> str:
+    return f"[{ip}]" if ":" in ip else ip
