@@ -86,6 +86,7 @@ class Swarms(RuleBasedStateMachine):
         interest=interests,
         priority=st.sampled_from([*Priority, *[Priority.LEVEL0] * 9]),
         flags=st.tuples(st.booleans(), st.booleans(), st.sampled_from([False, False, True])),
+        takes_unasked=st.booleans(),
     )
     def peer_registers(
         self,
@@ -96,6 +97,7 @@ class Swarms(RuleBasedStateMachine):
         interest: ByteRange | None,
         priority: Priority,
         flags: tuple[bool, bool, bool],
+        takes_unasked: bool,
     ) -> None:
         known = self.machine.peers.get(peer_id)
         if known is not None and (known.host.id != host_id or known.task != key):
@@ -111,6 +113,7 @@ class Swarms(RuleBasedStateMachine):
                 need_back_to_source=flags[0] and flags[2],
                 disable_back_to_source=flags[1] and flags[2],
                 metadata_only=flags[2] and not flags[0] and not flags[1],
+                takes_unasked=takes_unasked,
             )
         )
 

@@ -426,9 +426,7 @@ def test_a_reader_that_stalls_and_goes_on_gets_every_byte(parent: DiskStore, ser
 def test_a_newcomer_replaces_the_longest_idle_when_all_places_are_taken(parent: DiskStore, serve: Serve) -> None:
     address = serve(parent, max_connections=8)
     with ExitStack() as stack:
-        idle = [stack.enter_context(connected(address)) for _ in range(8)]
-        for stream in idle:
-            ask(stream, 2)
+        idle = [stack.enter_context(connected(address)) for _ in range(8)]  # idle from the moment they are accepted
         newcomer = stack.enter_context(connected(address))
         assert ask(newcomer, 2)[1] == piece_bytes(2)
         assert is_closed(idle[0])

@@ -176,6 +176,7 @@ class World:
                     task=self._task,
                     priority=Priority.LEVEL6,
                     need_back_to_source=is_seed,
+                    takes_unasked=True,
                 )
             case peer_says.ReportStarted():
                 return scheduler_hears.PeerStarted(peer.peer_id)

@@ -66,7 +66,8 @@ def registration_from_pb(identity: StreamIdentity, request: Request) -> PeerRegi
     """The event of a stream's first message. Raises InvalidInput where it is another one, or makes no sense."""
     if request.WhichOneof("request") != "register_peer_request":
         raise InvalidInput(reason="a stream starts with a register_peer_request")
-    download = request.register_peer_request.download
+    register = request.register_peer_request
+    download = register.download
     task = description_from_download(download, identity.task)
     return PeerRegistered(
         peer_id=identity.peer_id,
@@ -77,6 +78,7 @@ def registration_from_pb(identity: StreamIdentity, request: Request) -> PeerRegi
         disable_back_to_source=download.disable_back_to_source,
         metadata_only=download.metadata_only,
         interest=_interest(download, task),
+        takes_unasked=register.takes_unasked,
     )
 
 

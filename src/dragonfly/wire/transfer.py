@@ -45,6 +45,7 @@ class PeerMessages:
         request.CopyFrom(self._ids)
         request.register_peer_request.download.CopyFrom(self._download)
         request.register_peer_request.download.metadata_only = command.metadata_only
+        request.register_peer_request.takes_unasked = True
         return request
 
 

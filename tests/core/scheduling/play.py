@@ -73,6 +73,7 @@ class Play:
         disable_back_to_source: bool = False,
         metadata_only: bool = False,
         interest: ByteRange | None = None,
+        takes_unasked: bool = False,
     ) -> list[Command]:
         if HostId(on or name) not in self.machine.hosts:
             self.announce(on or name)
@@ -86,6 +87,7 @@ class Play:
                 disable_back_to_source=disable_back_to_source,
                 metadata_only=metadata_only,
                 interest=interest,
+                takes_unasked=takes_unasked,
             )
         )
 

@@ -245,6 +245,26 @@ def test_stranded_children_stand_again_when_a_parent_they_know_reads_the_origin(
     assert play.machine.peers[PeerId("b")].standing is Standing.FED
 
 
+def test_peers_that_feed_each_other_and_lost_their_source_are_not_left_waiting_for_one_another(play: Play) -> None:
+    play.add_source("s")
+    for name in ("a", "b", "c"):
+        play.register(name, takes_unasked=True)
+        play.started(name)
+    [chosen] = sent_to_source(play.left("s"))
+    play.at_source(chosen)
+    standings = {name: play.machine.peers[PeerId(name)].standing for name in ("a", "b", "c") if name != chosen}
+    assert set(standings.values()) == {Standing.FED}, "each leads to the one that reads the origin"
+
+
+def test_a_peer_of_the_reference_is_never_answered_unasked(play: Play) -> None:
+    play.add_source("s")
+    for name in ("a", "b"):
+        play.register(name)
+        play.started(name)
+    assert play.left("s") == []
+    assert sent_to_source(play.rescheduled("a", "s")) == ["a"]
+
+
 # --- complaints
 
 

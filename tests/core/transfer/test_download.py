@@ -215,7 +215,8 @@ def test_lost_parent_is_told_to_the_scheduler_and_the_others_go_on() -> None:
     play = Play(2).from_parents(SEED, ANN)
     play.then(*announced(ANN, 0))
     commands = play.then(ParentLost(SEED.peer_id, GONE))
-    assert commands == [do.ReportPieceFailed(None, SEED.peer_id), do.UnwatchParent(SEED.peer_id)]
+    assert commands[:2] == [do.ReportPieceFailed(None, SEED.peer_id), do.UnwatchParent(SEED.peer_id)]
+    assert not only(commands, do.AskForParents)
 
 
 def test_last_parent_lost_makes_the_download_ask_for_others() -> None:
@@ -257,6 +258,24 @@ def test_parents_silent_for_too_long_are_exchanged() -> None:
     assert play.then(TimeReached()) == [do.CallAgainAt(150.0)]
     play.now += 20
     assert only(play.then(TimeReached()), do.AskForParents)
+
+
+def test_parents_left_without_news_after_a_loss_are_exchanged_soon_and_not_blamed() -> None:
+    play = Play(2, silence_timeout=360.0, patience_after_loss=10.0).from_parents(SEED, ANN)
+    assert do.CallAgainAt(110.0) in play.then(ParentLost(SEED.peer_id, GONE))
+    play.now += 10
+    (ask,) = only(play.then(TimeReached()), do.AskForParents)
+    assert ask.failed == (SEED.peer_id,)
+
+
+def test_news_after_a_loss_restores_patience() -> None:
+    play = Play(2, silence_timeout=360.0, patience_after_loss=10.0).from_parents(SEED, ANN)
+    play.then(ParentLost(SEED.peer_id, GONE))
+    play.now += 5
+    play.then(*announced(ANN, 0))
+    play.then(fetched(0, ANN))
+    play.now += 5
+    assert not only(play.then(TimeReached()), do.AskForParents)
 
 
 def test_scheduler_that_answers_too_often_is_given_up() -> None:

@@ -25,7 +25,11 @@ class HostLeft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerRegistered:
-    """A peer opened its stream and asks what to do. `interest` is the part it wants, None for the whole content."""
+    """A peer opened its stream and asks what to do.
+
+    `interest` is the part it wants, None for the whole content. `takes_unasked` says that it listens for an answer at
+    any time; a client of the reference reads one only after it asked.
+    """
 
     peer_id: PeerId
     host_id: HostId
@@ -35,6 +39,7 @@ class PeerRegistered:
     disable_back_to_source: bool = False
     metadata_only: bool = False
     interest: ByteRange | None = None
+    takes_unasked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

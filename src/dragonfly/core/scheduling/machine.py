@@ -214,6 +214,7 @@ class Scheduler:
             need_back_to_source=event.need_back_to_source,
             disable_back_to_source=event.disable_back_to_source,
             metadata_only=event.metadata_only,
+            takes_unasked=event.takes_unasked,
             created_at=now,
             touched_at=now,
         )
@@ -477,8 +478,16 @@ class Scheduler:
         while True:  # one that finds a new chain may carry another one, so try until nobody does
             stranded = [child for child in orphans if not self._find_backbone(swarm, child)]
             if len(stranded) == len(orphans) or not stranded:
-                return
+                break
             orphans = stranded
+        self._owe_answers(swarm, stranded)
+
+    def _owe_answers(self, swarm: Swarm, stranded: list[Peer]) -> None:
+        """Peers that feed each other would wait for ever for what none of them has; answer those that listen."""
+        for peer in stranded:
+            if peer.takes_unasked:
+                swarm.stand(peer, Standing.WAITING)
+                self._recheck_within(swarm, self.config.source_patience)
 
     def _find_backbone(self, swarm: Swarm, child: Peer) -> bool:
         """Whether one of the parents the child was offered can take over the backbone."""

@@ -3,11 +3,11 @@
 A peer has two conditions. Its *state* is the reference's, moved by what the peer reports (core/model/peer.py). Its
 *standing* is ours and says what it lives on:
 
-    WAITING   it asked and is owed an answer
+    WAITING   it is owed an answer: it asked, or its chain broke and it takes answers unasked
     FED       it was offered parents; `backbone` is the one of them whose chain leads to the content
     SOURCE    it was sent to the origin, or has the content on its disk and only needs to say so
     HOLDER    it finished and serves what it has
-    STRANDED  it was fed, its chain broke, and none of the parents it knows can take over; it will ask again
+    STRANDED  it was fed, its chain broke, none of the parents it knows can take over, and it must ask by itself
     APART     the task is empty, nobody is needed
     GONE      it ended; no command names it from now on
 """
@@ -82,6 +82,7 @@ class Peer:
     need_back_to_source: bool
     disable_back_to_source: bool
     metadata_only: bool
+    takes_unasked: bool
     created_at: Seconds
     touched_at: Seconds  # the last sign of progress: its own, or a child's that fetched from it
     state: PeerState = PeerState.PENDING

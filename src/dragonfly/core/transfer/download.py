@@ -90,6 +90,7 @@ class DownloadTerms:
     requests_per_parent: int = 4  # more only queue at the parent
     max_schedule_count: int = 5  # upstream scheduler.maxScheduleCount: answers heard before giving the scheduler up
     silence_timeout: Seconds = 360.0  # upstream download.collectedPieceTimeout
+    patience_after_loss: Seconds = 10.0  # the same, once a parent was lost: it may have been everybody's source
     back_to_source_allowed: bool = True
     source_supports_ranges: bool = True
 
@@ -107,6 +108,7 @@ class Download:
         self._answers = 0
         self._scheduler_is_lost = False
         self._last_news: Seconds = 0.0
+        self._has_lost_a_parent = False  # since the last news
         self._handlers: dict[type[Any], Callable[[Any, Seconds], list[Command]]] = {
             Started: self._on_started,
             ParentsOffered: self._on_parents_offered,
@@ -163,7 +165,7 @@ class Download:
         if self.phase is Phase.ASKING:
             self.phase = Phase.FROM_PARENTS
             commands.append(ReportStarted())
-        self._last_news = now
+        self._note_news(now)
         commands += [WatchParent(parent) for parent in event.parents if self._parents.add(parent)]
         commands.append(CallAgainAt(now + self.terms.silence_timeout))
         return commands + self._ask_again_if_starving()
@@ -186,7 +188,7 @@ class Download:
     def _on_piece_announced(self, event: PieceAnnounced, now: Seconds) -> list[Command]:
         if event.parent_id not in self._parents or event.number not in self.missing:
             return []
-        self._last_news = now
+        self._note_news(now)
         self._queue.announce(event.number, event.parent_id)
         return self._fetch_more()
 
@@ -197,9 +199,11 @@ class Download:
     def _on_parent_lost(self, event: ParentLost, now: Seconds) -> list[Command]:
         if event.parent_id not in self._parents:
             return []
+        self._has_lost_a_parent = True
         return [
             ReportPieceFailed(None, event.parent_id, not isinstance(event.error, HONEST)),
             *self._drop_parent(event.parent_id),
+            CallAgainAt(now + self.terms.patience_after_loss),
             *self._ask_again_if_starving(),
         ]
 
@@ -243,23 +247,28 @@ class Download:
             return []
         return self._ask_again("no parent holds the missing pieces")
 
-    def _ask_again(self, reason: str) -> list[Command]:
+    def _ask_again(self, reason: str, *, blames_all: bool = True) -> list[Command]:
+        """Exchange the parents; those let go are not offered again if they are to blame as well as the dropped."""
         if self._scheduler_is_lost or self._answers >= self.terms.max_schedule_count:
             return self._back_to_source(reason)
         self.phase = Phase.ASKING
         let_go = self._parents.clear()
         for parent_id in let_go:
             self._queue.forget_parent(parent_id)
-        failed = tuple(dict.fromkeys((*self._parents.dropped, *let_go)))
+        failed = tuple(dict.fromkeys((*self._parents.dropped, *(let_go if blames_all else ()))))
         return [*(UnwatchParent(id_) for id_ in let_go), AskForParents(failed, reason)]
 
     def _on_time_reached(self, event: TimeReached, now: Seconds) -> list[Command]:
         if self.phase is not Phase.FROM_PARENTS:
             return []
-        due = self._last_news + self.terms.silence_timeout
+        patience = self.terms.patience_after_loss if self._has_lost_a_parent else self.terms.silence_timeout
+        due = self._last_news + patience
         if now < due or self.in_flight:
             return [CallAgainAt(max(due, now + 1.0))]
-        return self._ask_again(f"no parent had news for {self.terms.silence_timeout:.0f} s")
+        return self._ask_again(f"no parent had news for {patience:.0f} s", blames_all=not self._has_lost_a_parent)
+
+    def _note_news(self, now: Seconds) -> None:
+        self._last_news, self._has_lost_a_parent = now, False
 
     # --- the origin
 
@@ -306,7 +315,7 @@ class Download:
         parent_id = self.in_flight.pop(number, None)
         if parent_id is not None:
             self._parents.delivered(parent_id)
-        self._last_news = now
+        self._note_news(now)
         self.missing.discard(number)
         self._queue.done(number)
         commands: list[Command] = [ReportPiece(event.piece)]
