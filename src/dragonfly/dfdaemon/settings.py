@@ -19,6 +19,7 @@ from dragonfly.settings.values import (
     Flag,
     Ip,
     Kind,
+    Mode,
     Number,
     Pattern,
     Percent,
@@ -103,6 +104,10 @@ class DownloadSettings(Section):
     """How long a parent may say nothing about its pieces."""
     concurrent_piece_count: Count = 8
     """Pieces fetched at once per task."""
+    concurrent_task_count: Idle[Count] = 1000
+    """Downloads at once; more are refused. Ours."""
+    total_piece_count: Idle[Count] = 32
+    """Pieces fetched at once, all tasks together. Ours."""
 
 
 class UploadServerSettings(ListenSettings, TlsFiles):
@@ -194,6 +199,12 @@ class StorageServerSettings(Section):
     """Port of pieces over QUIC."""
     tcp_fastopen: Idle[Flag] = False
     """Use TCP Fast Open."""
+    max_connections: Idle[Count] = 10_000
+    """Connections at once; a newcomer ends the one idle longest. Ours."""
+    max_connections_per_address: Idle[Count] = 256
+    """Of those from one IP address; more are closed at once. Ours."""
+    tls: Idle[TlsFiles] = TlsFiles()
+    """Certificates for pieces, both to serve and to fetch them: with all three, TLS with both sides verified. Ours."""
 
 
 class StorageSettings(Section):
@@ -213,6 +224,14 @@ class StorageSettings(Section):
     """Buffer for reading."""
     cache_capacity: Idle[Size] = 64 * MiB
     """Memory for cache tasks."""
+    file_mode: Idle[Mode] = 0o600
+    """Rights of content files, in octal. Ours."""
+    directory_mode: Idle[Mode] = 0o700
+    """Rights of directories, in octal. Ours."""
+    serve_stale: Idle[Flag] = False
+    """Serve what is stored while its origin cannot be reached. Ours."""
+    piece_digest: Idle[Literal["blake3", "crc32"]] = "blake3"
+    """What pieces between our own peers are checked by; crc32 saves a quarter of the CPU and trusts peers. Ours."""
 
 
 class BackendSettings(Section):

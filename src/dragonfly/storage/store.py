@@ -1,10 +1,15 @@
 """The contract every piece store keeps, whatever it keeps the bytes in.
 
 A store is thread-safe and blocking: bulk threads call it, the event loop calls it through a thread. A piece is written
-under a claim, one writer at a time; it exists for readers from the moment its writer commits it, never before.
+under a claim, one writer at a time. It exists from the moment its writer commits it; before that, `follow_piece` lets
+readers have what is certain of it already, up to its watermark: bytes of the origin as they come, bytes of a parent
+leaf by leaf once the leaf's hash was compared, and nothing of a parent that has no hashes to compare.
+
+A task that is in use (a piece claimed, open or followed, or a pin on the task) is never evicted.
 """
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +17,7 @@ from typing import Protocol, Self
 
 from dragonfly.core.model.ids import TaskKey
 from dragonfly.core.model.piece import Piece, PieceGeometry, PieceNumber, PieceSet
+from dragonfly.core.model.ranges import ByteRange
 from dragonfly.core.model.units import Bytes, Seconds
 from dragonfly.core.model.version import FileVersion
 
@@ -26,6 +32,10 @@ class OriginFacts:
     etag: str = ""
     last_modified: str = ""
     response_header: Mapping[str, str] = field(default_factory=dict)
+    tells_length: bool = True
+    """False where the length was learnt by reading to the end; it then tells no version from another."""
+    is_private: bool = False
+    """Whether it was read with credentials, so that the next caller has to be asked for theirs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +53,8 @@ class StoredTask:
     @property
     def version(self) -> FileVersion:
         """The version of the file this is a copy of."""
-        return FileVersion(self.geometry.content_length, self.origin.etag, self.origin.last_modified)
+        length = self.geometry.content_length if self.origin.tells_length else None
+        return FileVersion(length, self.origin.etag, self.origin.last_modified)
 
     @property
     def is_finished(self) -> bool:
@@ -64,11 +75,19 @@ class PieceWriter(Protocol):
     def write(self, view: memoryview) -> None:
         """Append. Raises PieceLengthMismatch beyond the piece's end, DiskFull, StorageError."""
 
-    def restart(self) -> None:
-        """Forget what was written, to take the piece from somebody else."""
+    def restart(self, *, leaves: bytes = b"", digest: str = "", is_certain: bool = False) -> None:
+        """Take the piece from its start, from somebody (else): forget what was written.
 
-    def commit(self, *, parent_id: str | None, cost: Seconds, expected_digest: str = "") -> Piece:
-        """Keep the piece. Raises PieceLengthMismatch if short, PieceDigestMismatch if it has not `expected_digest`."""
+        `leaves` are the hashes its leaves must have, 32 bytes each, proven already; each is compared as soon as it is
+        full, and a wrong one raises PieceDigestMismatch from `write`. `digest` is what the giver says the whole will
+        have; followers are told. `is_certain`: the bytes come from the origin, readers may follow them as they come.
+        """
+
+    def commit(self, *, parent_id: str | None, cost: Seconds, expected_digest: str = "", root: bytes = b"") -> Piece:
+        """Keep the piece, with the root and the leaves it turned out to have where the store hashes.
+
+        Raises PieceLengthMismatch if short, PieceDigestMismatch if it has not `expected_digest` or not `root`.
+        """
 
     def __enter__(self) -> Self: ...
 
@@ -91,6 +110,40 @@ class PieceReader(Protocol):
     ) -> None: ...
 
 
+class PieceFollower(Protocol):
+    """A piece that is here or coming in, open for sendfile below its watermark. A context manager."""
+
+    fd: int
+    position: Bytes  # of the piece's first byte in `fd`
+    number: PieceNumber
+    length: Bytes
+    digest: str  # of the whole piece; "" where nobody has said so yet
+
+    def wait_beyond(self, count: Bytes, timeout: Seconds) -> Bytes:
+        """How many bytes from the piece's first one may be read: more than `count`, or what there is at the timeout.
+
+        Never less than it was. Raises PieceNotFound where the piece was given up.
+        """
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a store takes, by its own counters. `stored` are the bytes of whole and claimed pieces."""
+
+    stored: Bytes
+    task_count: int
+    capacity: Bytes
+    """Of the file system it lies on (or of the memory it may take)."""
+    free: Bytes
+    """What is left of that, other users' files and the reserve taken into account."""
+
+
 class TaskStore(Protocol):
     """Tasks and their pieces on one machine."""
 
@@ -103,10 +156,17 @@ class TaskStore(Protocol):
     def find(self, wire_id: str) -> TaskKey | None:
         """The task that other processes name by `wire_id`."""
 
-    def create(self, key: TaskKey, geometry: PieceGeometry, origin: OriginFacts) -> StoredTask:
+    def create(self, key: TaskKey, geometry: PieceGeometry, origin: OriginFacts, *, sparse: bool = False) -> StoredTask:
         """Make room for a task, all of it before the first byte. FileExistsError if stored.
 
+        A `sparse` one, and one whose geometry is open, takes room piece by piece, as pieces are claimed.
         Raises DiskFull, StorageError.
+        """
+
+    def settle_length(self, key: TaskKey, content_length: Bytes) -> StoredTask:
+        """Close the geometry of a task whose length is known now; no change where it is the same already.
+
+        Raises TaskNotFound; StorageError where pieces lie behind that end or the geometry is closed at another length.
         """
 
     def pieces(self, key: TaskKey) -> list[Piece]:
@@ -115,11 +175,17 @@ class TaskStore(Protocol):
     def claim(self, key: TaskKey, number: PieceNumber) -> PieceWriter:
         """Become the one writer of a piece. FileExistsError if it is finished or claimed.
 
-        Raises TaskNotFound; PieceNotFound for a number the task does not have.
+        Raises TaskNotFound; PieceNotFound for a number the task does not have; DiskFull for a sparse task.
         """
 
     def open_piece(self, key: TaskKey, number: PieceNumber, *, wait: Seconds = 0.0) -> PieceReader:
         """A finished piece. One that is being written is waited for at most `wait` seconds.
+
+        Raises TaskNotFound, PieceNotFound.
+        """
+
+    def follow_piece(self, key: TaskKey, number: PieceNumber, *, wait: Seconds = 0.0) -> PieceFollower:
+        """A piece that is here or being written; one nobody writes is waited for at most `wait` seconds.
 
         Raises TaskNotFound, PieceNotFound.
         """
@@ -130,8 +196,20 @@ class TaskStore(Protocol):
     def delete(self, key: TaskKey) -> None:
         """Forget a task and its bytes; open readers keep theirs. Unknown tasks are no error."""
 
-    def content_path(self, key: TaskKey) -> Path:
-        """The file that holds the whole content of a finished task. Raises TaskNotFound."""
+    def content_path(self, key: TaskKey, span: ByteRange | None = None) -> Path:
+        """The file that holds the whole content of a finished task, or at least `span` of it at its place.
+
+        Raises TaskNotFound, also where some of it is missing.
+        """
+
+    def pin(self, key: TaskKey) -> AbstractContextManager[None]:
+        """Keep the task from being evicted for a while. Raises TaskNotFound."""
+
+    def evict(self, key: TaskKey) -> Bytes:
+        """Delete a task unless it is in use; the bytes of disk that gives back, 0 where it is in use or unknown."""
+
+    def usage(self) -> Usage:
+        """What the store takes and what is left. Cheap: counters, and one question to the file system."""
 
     def close(self) -> None:
         """Write down what is pending; the store cannot be used afterwards."""

@@ -16,7 +16,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from dragonfly.core.model.digest import Digest
 from dragonfly.core.model.host import Build, Host, HostType, Network
 from dragonfly.core.model.ids import HostId, PeerId, TaskKey
-from dragonfly.core.model.piece import MAX_PIECE_COUNT, Piece, PieceGeometry, PieceNumber, TrafficType
+from dragonfly.core.model.piece import MAX_PIECE_COUNT, ROOT_LENGTH, Piece, PieceGeometry, PieceNumber, TrafficType
 from dragonfly.core.model.ranges import ByteRange
 from dragonfly.core.model.task import Priority, SizeScope, TaskDescription, TaskKind
 from dragonfly.core.model.units import Bytes, Seconds
@@ -93,6 +93,7 @@ def piece_to_pb(piece: Piece, traffic: int, created_at: Seconds) -> common_pb2.P
         traffic_type=common_pb2.TrafficType.ValueType(traffic),
         cost=duration_to_pb(piece.cost),
         created_at=timestamp_to_pb(created_at),
+        root=piece.root,
     )
 
 
@@ -110,6 +111,7 @@ def piece_from_pb(piece: common_pb2.Piece) -> Piece:
         str(Digest.parse(piece.digest)) if piece.digest else "",
         checked_identifier("parent id", piece.parent_id) if piece.parent_id else None,
         duration_from_pb(piece.cost),
+        root=piece.root if len(piece.root) == ROOT_LENGTH else b"",
     )
 
 

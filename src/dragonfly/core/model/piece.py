@@ -9,7 +9,7 @@ from enum import IntEnum
 from typing import NewType
 
 from dragonfly.core.model.ranges import ByteRange
-from dragonfly.core.model.units import Bytes, MiB
+from dragonfly.core.model.units import Bytes, KiB, MiB
 from dragonfly.errors import InvalidContentLength, InvalidPieceLength
 
 PieceNumber = NewType("PieceNumber", int)
@@ -20,6 +20,11 @@ PIECE_COUNT_GOAL = 500
 MAX_REQUESTED_PIECE_LENGTH: Bytes = 1024 * MiB  # what one message of the piece protocol may carry
 MAX_PIECE_COUNT = 1 << 22
 """No task has more: 256 TiB in pieces of 64 MiB. A set of so many takes 512 KiB, whatever a stranger sends."""
+
+LEAF_LENGTH: Bytes = 256 * KiB
+"""Pieces are hashed by BLAKE3 in leaves of this length, the last one maybe shorter."""
+ROOT_LENGTH = 32
+"""Bytes of a leaf's hash, and of a piece's root: the hash of its leaves' hashes, one after the other."""
 
 
 class TrafficType(IntEnum):
@@ -54,11 +59,13 @@ def check_requested_piece_length(length: Bytes) -> Bytes:
 class PieceGeometry:
     """How one task is cut: `content_length` bytes into pieces of `piece_length`, the last one maybe shorter.
 
+    `is_open`: the origin did not tell the length; `content_length` is then as much as a task can have.
     Raises InvalidContentLength for a negative length, InvalidPieceLength where that makes more than MAX_PIECE_COUNT.
     """
 
     content_length: Bytes
     piece_length: Bytes
+    is_open: bool = False
 
     def __post_init__(self) -> None:
         if self.content_length < 0:
@@ -72,9 +79,19 @@ class PieceGeometry:
         """The geometry every peer computes for this length, unless the caller asked for a piece length."""
         return cls(content_length, requested_piece_length or piece_length(content_length))
 
+    @classmethod
+    def open(cls, requested_piece_length: Bytes | None = None) -> "PieceGeometry":
+        """The geometry of a file whose length nobody knows yet."""
+        length = requested_piece_length or MIN_PIECE_LENGTH
+        return cls(length * MAX_PIECE_COUNT, length, is_open=True)
+
+    def closed(self, content_length: Bytes) -> "PieceGeometry":
+        """The same cut, now that the length is known."""
+        return PieceGeometry(content_length, self.piece_length)
+
     @property
     def piece_count(self) -> int:
-        """Number of pieces; 0 for an empty file."""
+        """Number of pieces; 0 for an empty file, MAX_PIECE_COUNT while the length is open."""
         return -(-self.content_length // self.piece_length)
 
     def span(self, number: PieceNumber) -> ByteRange:
@@ -171,7 +188,8 @@ class PieceSet:
 class Piece:
     """A piece that was fetched: where it lies, its digest (`crc32:<decimal>`), who gave it and how long that took.
 
-    `parent_id` is None where it came from the origin or from this disk; `cost` is in seconds.
+    `parent_id` is None where it came from the origin or from this disk; `cost` is in seconds. `leaves` are the hashes
+    of its leaves and `root` the hash of those; both empty where they were not computed.
     """
 
     number: PieceNumber
@@ -180,3 +198,5 @@ class Piece:
     digest: str
     parent_id: str | None = None
     cost: float = 0.0
+    root: bytes = b""
+    leaves: bytes = b""

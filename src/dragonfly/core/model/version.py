@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class FileVersion:
-    """Length in bytes, entity tag and date of last change as the origin wrote them; "" where it did not say."""
+    """Length in bytes, entity tag and date of last change as the origin wrote them; None and "" where it did not say."""
 
-    content_length: int
+    content_length: int | None
     etag: str = ""
     last_modified: str = ""
 
@@ -28,7 +28,7 @@ class FileVersion:
         Strong tags decide. Weak ones, and a weak beside a strong, decide only where no dates can be compared: servers
         that make tags from what they store give one file several.
         """
-        if self.content_length != now.content_length:
+        if self.content_length != now.content_length and None not in (self.content_length, now.content_length):
             return f"it was {self.content_length} bytes long and is now {now.content_length}"
         tagged = bool(self.etag and now.etag)
         if tagged and _is_strong(self.etag) and _is_strong(now.etag):
