@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dragonfly.core.model.digest import Digest
+from dragonfly.core.model.ranges import ByteRange
 from dragonfly.dfdaemon import output
 from dragonfly.dfdaemon.request import OutputRequest
 from dragonfly.errors import (
@@ -163,3 +164,30 @@ def test_right_digest_is_accepted(content: Path) -> None:
     output.verify(content, Digest("sha256", hashlib.sha256(CONTENT).hexdigest()))
     output.verify(content, Digest("sha512", hashlib.sha512(CONTENT).hexdigest()))
     output.verify(content, Digest.parse(f"crc32:{zlib.crc32(CONTENT):010d}"))
+
+
+# --- ranges
+
+SPAN = ByteRange(10, 4000)
+PART = CONTENT[10:4010]
+
+
+def test_range_is_delivered_as_a_file_of_its_own_length(content: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    output.deliver(content, wanted(target), SPAN)
+    assert target.read_bytes() == PART
+
+
+def test_range_fills_a_callers_empty_file_and_never_by_a_link(content: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    target.touch()
+    output.deliver(content, wanted(target, overwrite=True), SPAN)
+    assert target.read_bytes() == PART
+    assert not is_same_file(content, target)
+
+
+def test_range_behind_the_end_of_the_stored_file_is_an_error_and_leaves_nothing(content: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    with pytest.raises(OutputUnwritable, match="ends too early"):
+        output.deliver(content, wanted(target), ByteRange(len(CONTENT) - 5, 10))
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]

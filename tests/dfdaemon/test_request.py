@@ -5,9 +5,18 @@ from pathlib import Path
 import pytest
 
 from dragonfly.core.model.ids import content_task_id, url_task_id
+from dragonfly.core.model.ranges import ByteRange
 from dragonfly.core.model.units import MiB
 from dragonfly.dfdaemon.request import DownloadRequest
-from dragonfly.errors import InvalidDigest, InvalidPieceLength, InvalidUrl, OutputUnwritable, UnsupportedFeature
+from dragonfly.errors import (
+    InvalidDigest,
+    InvalidInput,
+    InvalidPieceLength,
+    InvalidRange,
+    InvalidUrl,
+    OutputUnwritable,
+    UnsupportedFeature,
+)
 from dragonfly.wire.pb import common_pb2
 
 URL = "http://origin/file?x=1&Expires=9"
@@ -72,17 +81,73 @@ def test_digest_that_does_not_parse_is_refused() -> None:
         DownloadRequest.from_wire(download(digest="md5:0"))
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"range": common_pb2.Range(start=0, length=1)},
-        {"need_piece_content": True},
-        {"prefetch": True},
-        {"type": common_pb2.PERSISTENT},
-        {"certificate_chain": [b"x"]},
-    ],
-    ids=lambda fields: next(iter(fields)),
-)
-def test_what_is_not_supported_yet_is_refused_by_name(fields: dict[str, object]) -> None:
+def test_what_is_not_supported_yet_is_refused_by_name() -> None:
     with pytest.raises(UnsupportedFeature, match="is not supported yet"):
-        DownloadRequest.from_wire(download(**fields))
+        DownloadRequest.from_wire(download(type=common_pb2.PERSISTENT))
+
+
+# --- ranges
+
+
+def spans(content_length: int | None = 100, **fields: object) -> ByteRange | None:
+    return DownloadRequest.from_wire(download(**fields)).span_within(content_length)
+
+
+def header(text: str) -> dict[str, object]:
+    return {"request_header": {"RANGE": text}}
+
+
+def test_range_of_the_message_is_clamped_to_the_file() -> None:
+    assert spans(range=common_pb2.Range(start=90, length=50)) == ByteRange(90, 10)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("bytes=0-9", ByteRange(0, 10)), ("bytes=-10", ByteRange(90, 10)), ("bytes=95-", ByteRange(95, 5))],
+)
+def test_range_header_is_read_against_the_files_length(text: str, expected: ByteRange) -> None:
+    assert spans(**header(text)) == expected
+
+
+def test_range_of_the_message_wins_over_the_header() -> None:
+    assert spans(range=common_pb2.Range(start=1, length=2), **header("bytes=5-6")) == ByteRange(1, 2)
+
+
+def test_range_that_is_the_whole_file_is_none() -> None:
+    assert spans(**header("bytes=0-")) is None
+    assert spans() is None
+
+
+@pytest.mark.parametrize("text", ["bytes=100-", "bytes=5-1", "bytes=-0", "bytes=0-1,3-4", "lines=1-2", "bytes=-"])
+def test_range_that_cannot_be_satisfied_is_refused(text: str) -> None:
+    with pytest.raises(InvalidRange):
+        spans(**header(text))
+
+
+def test_range_of_a_file_of_unknown_length_is_refused() -> None:
+    with pytest.raises(InvalidRange, match="does not tell how long"):
+        spans(None, range=common_pb2.Range(start=0, length=1))
+
+
+@pytest.mark.parametrize("fields", [{"digest": "crc32:1"}, {"output_path": "/x", "force_hard_link": True}])
+def test_range_goes_with_nothing_that_is_of_the_whole_file(fields: dict[str, object]) -> None:
+    with pytest.raises(InvalidInput, match="a range"):
+        DownloadRequest.from_wire(download(range=common_pb2.Range(start=0, length=1), **fields))
+
+
+def test_prefetch_is_the_same_task_as_a_whole_without_an_output() -> None:
+    fields = {"output_path": "/x", "prefetch": True, "tag": "t", "need_piece_content": True}
+    asked = DownloadRequest.from_wire(download(**fields, request_header={"Range": "bytes=0-1", "A": "b"}))
+    whole = asked.as_prefetch()
+    assert whole.key == asked.key
+    assert whole.is_prefetch
+    assert not whole.is_partial
+    assert whole.output is None
+    assert not whole.wants_content
+    assert whole.source.headers == {"A": "b"}
+
+
+def test_trust_in_the_origin_is_the_callers() -> None:
+    read = DownloadRequest.from_wire(download(insecure_skip_verify=True, certificate_chain=[b"pem"]))
+    assert read.source.insecure_skip_verify
+    assert read.source.certificate_chain == (b"pem",)

@@ -112,7 +112,7 @@ def test_every_download_ends_with_straight_books(
 ) -> None:
     world = World(random.Random(seed), piece_count, trouble, source_works)
     terms = DownloadTerms(url="u", concurrent_piece_count=5, source_supports_ranges=ranges, silence_timeout=10)
-    machine = Download(terms, piece_count, PieceSet(n for n in have if n < piece_count), random.Random(seed + 1))
+    machine = Download(terms, PieceSet.full(piece_count) - PieceSet(have), random.Random(seed + 1))
     now, ends, fetched = 0.0, 0, 0
     world.pending.append(Started())
     for _ in range(piece_count * 200):

@@ -5,15 +5,17 @@ import logging
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from threading import Event as Flag
 
 from dragonfly import __version__
-from dragonfly.core.model.units import Seconds
+from dragonfly.core.model.units import Bytes, Seconds
 from dragonfly.core.transfer import commands as do
 from dragonfly.core.transfer.download import DownloadTerms
 from dragonfly.dfdaemon import dynconfig, local_socket, this_host
 from dragonfly.dfdaemon.announcer import HostAnnouncer, SeedPeerRegistration
 from dragonfly.dfdaemon.dynconfig import SchedulerAddresses
-from dragonfly.dfdaemon.engine import Engine
+from dragonfly.dfdaemon.engine import Engine, EnginePolicy
+from dragonfly.dfdaemon.fetch import Pace
 from dragonfly.dfdaemon.flight import Flight, FlightDeck
 from dragonfly.dfdaemon.parents import ParentWatch
 from dragonfly.dfdaemon.pieces.client import PieceClient
@@ -33,7 +35,7 @@ from dragonfly.source.http_address import shown
 from dragonfly.source.protocol import SourceStat
 from dragonfly.source.schemes import Sources
 from dragonfly.storage.disk import DiskStore
-from dragonfly.wire.convert import host_to_pb
+from dragonfly.wire.convert import host_to_pb, range_to_pb
 from dragonfly.wire.pb import common_pb2, manager_pb2
 from dragonfly.wire.pb.dfdaemon_pb2_grpc import (
     add_DfdaemonDownloadServicer_to_server,
@@ -43,7 +45,6 @@ from dragonfly.wire.transfer import PeerMessages
 
 log = logging.getLogger(__name__)
 
-BULK_THREADS = 32  # pieces under way at once, all downloads together; a blocked thread costs a stack, no time
 DEFAULT_SEED_PEER_CLUSTER = 1
 SOURCE_TIMEOUT: Seconds = 60.0  # for each silence of an origin that is being read
 HEADER_TIMEOUT: Seconds = 60.0  # a parent that announced a piece has it; upstream waits 360 s
@@ -61,6 +62,7 @@ class DaemonService:
     async def start(self) -> None:
         """Raises ServiceError or StorageError, in one sentence, where an address or the disk is not ours to use."""
         settings, running = self._settings, self._running
+        self._loop = asyncio.get_running_loop()
         self._channels = ChannelPool()
         running.push_async_callback(self._channels.close)
         self._store = await asyncio.to_thread(DiskStore, settings.storage.dir, keep=settings.storage.keep)
@@ -111,7 +113,7 @@ class DaemonService:
         settings = self._settings
         client = PieceClient(header_timeout=min(settings.download.piece_timeout, HEADER_TIMEOUT))
         self._running.push_async_callback(asyncio.to_thread, client.close)
-        bulk = ThreadPoolExecutor(BULK_THREADS, thread_name_prefix="bulk")
+        bulk = ThreadPoolExecutor(settings.download.total_piece_count, thread_name_prefix="bulk")
         self._running.callback(bulk.shutdown, wait=False, cancel_futures=True)
         sources = Sources.standard()
         self._running.callback(sources.close)
@@ -121,9 +123,27 @@ class DaemonService:
             bulk=bulk,
             open_talk=self._open_talk,
             watch_parent=self._watch_parent,
+            make_room=self._make_room_from_thread,
+            pace=self._pace,
             source_timeout=min(settings.download.piece_timeout, SOURCE_TIMEOUT),
+            compares_roots=settings.storage.piece_digest == "blake3",
         )
-        return Engine(self._identity, self._store, sources, deck, self._terms)
+        policy = EnginePolicy(
+            terms=self._terms,
+            make_room=self._make_room,
+            concurrent_task_count=settings.download.concurrent_task_count,
+            serves_stale=settings.storage.serve_stale,
+        )
+        return Engine(self._identity, self._store, sources, deck, policy)
+
+    async def _make_room(self, needed: Bytes) -> bool:
+        return False
+
+    def _make_room_from_thread(self, needed: Bytes) -> bool:
+        return asyncio.run_coroutine_threadsafe(self._make_room(needed), self._loop).result()
+
+    def _pace(self, flight: Flight, from_source: bool, stopped: Flag) -> Pace | None:
+        return None
 
     def _terms(self, request: DownloadRequest, stat: SourceStat) -> DownloadTerms:
         settings = self._settings
@@ -141,10 +161,17 @@ class DaemonService:
         download = common_pb2.Download()
         download.CopyFrom(flight.request.wire)
         download.ClearField("output_path")  # nobody else's business
-        geometry = flight.stored.geometry
-        download.actual_content_length = geometry.content_length
-        download.actual_piece_length = geometry.piece_length
-        download.actual_piece_count = geometry.piece_count
+        for name in [name for name in download.request_header if name.lower() == "range"]:
+            del download.request_header[name]
+        download.ClearField("range")
+        if flight.span is not None:
+            download.range.CopyFrom(range_to_pb(flight.span))
+        geometry = flight.geometry
+        if not geometry.is_open:
+            download.actual_content_length = geometry.content_length
+            download.actual_piece_length = geometry.piece_length
+            download.actual_piece_count = geometry.piece_count
+        download.generation = flight.generation
         download.concurrent_piece_count = self._settings.download.concurrent_piece_count
         download.need_back_to_source |= self._identity.is_seed
         messages = PeerMessages(self._identity.host_id, flight.key.wire_id, flight.peer_id, download)

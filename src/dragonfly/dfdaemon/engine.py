@@ -1,28 +1,36 @@
-"""Every download of this daemon: one flight a task, shared by all who want it, and what is stored from earlier ones.
+"""Every download of this daemon: flights that bring tasks or ranges of them here, shared by all who want the same.
 
 Before anyone joins or begins a flight the origin is asked about the file with that caller's own credentials: it says
-how long the file is, whether it is still the one stored here, and whether this caller may have it.
+how long the file is, whether it is still the one stored here, and whether this caller may have it. What is stored
+whole is asked for by condition, so that an unchanged file costs one short answer. Two cases need no origin: a file
+whose URL names its digest, unless it was read with credentials; and, where `serveStale` allows it, an origin that is
+away.
+
+A task has at most one flight for the whole of it; flights for ranges may fly beside it and share its store. A caller
+takes a seat in a flight that covers what it wants, and leaves it when it has that.
 """
 
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
 
 from dragonfly.core.model import ids
 from dragonfly.core.model.ids import HostId, PeerId, TaskKey
-from dragonfly.core.model.piece import PieceGeometry
-from dragonfly.core.model.units import Seconds
+from dragonfly.core.model.piece import PieceGeometry, PieceSet
+from dragonfly.core.model.ranges import ByteRange
+from dragonfly.core.model.units import Bytes, Seconds
 from dragonfly.core.transfer.download import DownloadTerms
 from dragonfly.core.transfer.events import Cancelled
-from dragonfly.dfdaemon.flight import Flight, FlightDeck
+from dragonfly.dfdaemon.flight import Flight, FlightDeck, Noticed, PieceArrived, Update
 from dragonfly.dfdaemon.request import DownloadRequest
-from dragonfly.errors import Overloaded, SourceChanged
+from dragonfly.errors import DiskFull, DragonflyError, Overloaded, SourceChanged, SourceError
+from dragonfly.source.credentials import has_credentials
 from dragonfly.source.http_address import shown
-from dragonfly.source.protocol import Source, SourceStat
+from dragonfly.source.protocol import Source, SourceEntry, SourceRequest, SourceStat
 from dragonfly.source.schemes import Sources
 from dragonfly.storage.store import OriginFacts, StoredTask, TaskStore
 
@@ -44,122 +52,206 @@ class Identity:
         return ids.peer_id(self.ip, self.hostname, str(uuid.uuid4()), is_seed=self.is_seed)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnginePolicy:
+    """What the settings say about downloads.
+
+    `terms` makes the terms of one from its request and the origin's answer. `make_room` frees disk space and says
+    whether it could.
+    """
+
+    terms: Callable[[DownloadRequest, SourceStat], DownloadTerms]
+    make_room: Callable[[Bytes], Awaitable[bool]]
+    concurrent_task_count: int = 1000
+    serves_stale: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Seat:
+    """One caller's part in a flight. `span` is what it wants of the task, None for all of it."""
+
+    flight: Flight
+    span: ByteRange | None
+    notice: str = ""
+
+    async def follow(self) -> AsyncIterator[Update]:
+        """The updates that concern this caller; ends once all it wants is here. Raises what the flight failed with."""
+        if self.notice:
+            yield Noticed(self.notice)
+        if self.span is None or self.span == self.flight.span:
+            async for update in self.flight.follow():
+                yield update
+            return
+        left = PieceSet.of(self.flight.geometry, self.span)
+        async for update in self.flight.follow():
+            if isinstance(update, PieceArrived):
+                if update.piece.number not in left:
+                    continue
+                left.discard(update.piece.number)
+            yield update
+            if not left:
+                return
+
+
 class Engine:
-    """`terms` makes the terms of a download from its request and the origin's answer."""
+    """Owns the flights; every method is for the event loop."""
 
     def __init__(
-        self,
-        identity: Identity,
-        store: TaskStore,
-        sources: Sources,
-        deck: FlightDeck,
-        terms: Callable[[DownloadRequest, SourceStat], DownloadTerms],
+        self, identity: Identity, store: TaskStore, sources: Sources, deck: FlightDeck, policy: EnginePolicy
     ) -> None:
-        self.identity, self.store = identity, store
-        self._sources, self._deck, self._terms = sources, deck, terms
-        self._flights: dict[TaskKey, Flight] = {}
-        self._tasks: dict[TaskKey, asyncio.Task[None]] = {}
-        self._winding_down: set[asyncio.Task[None]] = set()
+        self.identity, self.store, self.sources = identity, store, sources
+        self._deck, self._policy = deck, policy
+        self._flights: dict[Flight, asyncio.Task[None]] = {}
+        self._prefetches: dict[TaskKey, asyncio.Task[None]] = {}
         self._locks: WeakValueDictionary[TaskKey, asyncio.Lock] = WeakValueDictionary()
         self._ask = ThreadPoolExecutor(max_workers=32, thread_name_prefix="ask-origin")
         self.output_threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="output")  # slow disks of users
         self._is_stopping = False
 
-    async def join(self, request: DownloadRequest) -> Flight:
-        """The flight that brings this task here, begun if there is none; `leave` it when done.
+    async def join(self, request: DownloadRequest) -> Seat:
+        """A seat in a flight that brings what is asked for, begun if there is none; `leave` it when done.
 
-        Raises what the origin or the disk says against it: SourceError, StorageError, InvalidInput.
+        Raises what the origin or the disk says against it: SourceError, StorageError, InvalidInput; Overloaded.
         """
         if self._is_stopping:
             raise Overloaded(reason="this daemon is stopping")
-        source = self._sources.of(request.source.url)
-        stat = await asyncio.get_running_loop().run_in_executor(
-            self._ask, lambda: source.stat(request.source, timeout=STAT_TIMEOUT)
-        )
-        joining = asyncio.create_task(self._join(request, source, stat), name=f"join {request.key.wire_id}")
+        source = self.sources.of(request.source.url)
+        stat, notice = await self._ask_origin(request, source)
+        span = request.span_within(stat.content_length)
+        joining = asyncio.create_task(self._join(request, source, stat, span), name=f"join {request.key.wire_id}")
         try:
-            return await asyncio.shield(joining)
+            seat = await asyncio.shield(joining)
         except asyncio.CancelledError:  # the caller hung up; what was begun for it is ended in good order
             joining.add_done_callback(self._leave_unasked)
             raise
+        seat.notice = notice
+        if request.wire.prefetch and span is not None:
+            self._prefetch(request)
+        return seat
 
-    async def _join(self, request: DownloadRequest, source: Source, stat: SourceStat) -> Flight:
-        async with self._lock(request.key):
-            if self._is_stopping:
-                raise Overloaded(reason="this daemon is stopping")
-            flight = self._flights.get(request.key)
-            if flight is not None and not flight.is_over:
-                if difference := flight.stat.version.difference(stat.version):
-                    reason = f"{difference}, while it is being downloaded"
-                    raise SourceChanged(url=shown(request.source.url), reason=reason)
-            else:
-                if flight is not None and not await flight.has_let_go():
-                    raise Overloaded(reason="an earlier download of this task is still ending")
-                stored = await asyncio.to_thread(self._prepare, request, stat)
-                terms = self._terms(request, stat)
-                flight = Flight(self._deck, request, source, stat, stored, self.identity.new_peer_id(), terms)
-                self._begin(flight)
-            flight.users += 1
-            return flight
-
-    def _leave_unasked(self, joining: "asyncio.Task[Flight]") -> None:
+    def _leave_unasked(self, joining: "asyncio.Task[Seat]") -> None:
         if not joining.cancelled() and joining.exception() is None:
             self.leave(joining.result())
 
-    def leave(self, flight: Flight) -> None:
+    def leave(self, seat: Seat) -> None:
         """The caller that joined wants no more of it; a flight nobody wants ends."""
+        flight = seat.flight
         flight.users -= 1
         if flight.users == 0 and not flight.is_over:
             flight.post(Cancelled())  # which it forgets if somebody joins meanwhile
 
-    def flight_of(self, wire_id: str) -> Flight | None:
-        """The running flight of the task others name so."""
-        named = (flight for key, flight in self._flights.items() if key.wire_id == wire_id)
-        return next((flight for flight in named if not flight.is_over), None)
+    def flights_of(self, key: TaskKey) -> list[Flight]:
+        """The task's running flights, the one for the whole of it first."""
+        running = [flight for flight in self._flights if flight.key == key and not flight.is_over]
+        return sorted(running, key=lambda flight: flight.span is not None)
+
+    def find(self, wire_id: str) -> TaskKey | None:
+        """The task that others name so, stored or under way."""
+        under_way = (flight.key for flight in self._flights if flight.key.wire_id == wire_id)
+        return self.store.find(wire_id) or next(under_way, None)
 
     async def delete(self, key: TaskKey) -> None:
-        """End the task's flight and forget what is stored of it."""
+        """End the task's flights and forget what is stored of it."""
         async with self._lock(key):
-            if flight := self._flights.get(key):
+            tasks = [task for flight, task in self._flights.items() if flight.key == key]
+            for flight in self.flights_of(key):
                 flight.end()
-                await asyncio.wait({self._tasks[key]})
+            if tasks:
+                await asyncio.wait(tasks)
             await asyncio.to_thread(self.store.delete, key)
 
     async def stop(self) -> None:
         """End every flight; what they have stays stored."""
         self._is_stopping = True
-        self._sources.close()  # or threads would wait for origins that say nothing
-        for flight in self._flights.values():
+        self.sources.close()  # or threads would wait for origins that say nothing
+        for flight in self._flights:
             flight.end()
-        await asyncio.gather(*self._tasks.values(), *self._winding_down, return_exceptions=True)
+        await asyncio.gather(*self._prefetches.values(), *self._flights.values(), return_exceptions=True)
         for threads in (self._ask, self.output_threads):
             threads.shutdown(wait=False, cancel_futures=True)
+
+    # --- the origin's word
+
+    async def entries(self, request: SourceRequest) -> list[SourceEntry]:
+        """What lies below a URL at its origin. Raises SourceError, InvalidInput."""
+        source = self.sources.of(request.url)
+        ask = asyncio.get_running_loop().run_in_executor
+        return await ask(self._ask, lambda: source.entries(request, timeout=STAT_TIMEOUT))
+
+    async def _ask_origin(self, request: DownloadRequest, source: Source) -> tuple[SourceStat, str]:
+        """What the origin says of the file, and a notice where it was not asked because it is away."""
+        stored = self.store.get(request.key)
+        known = _known(stored) if stored is not None and stored.is_finished else None
+        if known is not None and stored is not None and _needs_no_origin(request, stored):
+            return replace(known, is_unchanged=True), ""
+        try:
+            ask = asyncio.get_running_loop().run_in_executor
+            return await ask(self._ask, lambda: source.stat(request.source, timeout=STAT_TIMEOUT, known=known)), ""
+        except SourceError as error:
+            if known is None or not (self._policy.serves_stale and error.retryable):
+                raise
+            return replace(known, is_unchanged=True), f"this copy may be stale: {error}"
+
+    async def _join(self, request: DownloadRequest, source: Source, stat: SourceStat, span: ByteRange | None) -> Seat:
+        async with self._lock(request.key):
+            if self._is_stopping:
+                raise Overloaded(reason="this daemon is stopping")
+            running = self.flights_of(request.key)
+            for flight in running:
+                if difference := flight.stat.version.difference(stat.version):
+                    reason = f"{difference}, while it is being downloaded"
+                    raise SourceChanged(url=shown(request.source.url), reason=reason)
+            flight = next((flight for flight in running if flight.covers(span)), None) or await self._begin(
+                request, source, stat, span, is_alone=not running
+            )
+            flight.users += 1
+            return Seat(flight, span)
+
+    async def _begin(
+        self, request: DownloadRequest, source: Source, stat: SourceStat, span: ByteRange | None, *, is_alone: bool
+    ) -> Flight:
+        if sum(not flight.is_over for flight in self._flights) >= self._policy.concurrent_task_count:
+            raise Overloaded(reason=f"{self._policy.concurrent_task_count} downloads are under way already")
+        if is_alone and not await self._has_let_go(request.key):
+            raise Overloaded(reason="an earlier download of this task is still ending")
+        stored = await self._prepare(request, stat, span)
+        terms = self._policy.terms(request, stat)
+        flight = Flight(self._deck, request, source, stat, stored, span, self.identity.new_peer_id(), terms)
+        task = asyncio.create_task(flight.fly(), name=f"flight of task {flight.key.wire_id}")
+        self._flights[flight] = task
+        task.add_done_callback(lambda _: self._ended(flight, task))
+        return flight
+
+    async def _has_let_go(self, key: TaskKey) -> bool:
+        """Whether no thread of a flight that is over writes to the task any more."""
+        over = [flight for flight in self._flights if flight.key == key and flight.is_over]
+        return all([await flight.has_let_go() for flight in over])
 
     def _lock(self, key: TaskKey) -> asyncio.Lock:
         """One lock a task, for as long as anybody holds or waits for it."""
         return self._locks.setdefault(key, asyncio.Lock())
 
-    def _begin(self, flight: Flight) -> None:
-        earlier = self._tasks.get(flight.key)
-        if earlier is not None:  # over for its users, still saying goodbye
-            self._winding_down.add(earlier)
-            earlier.add_done_callback(self._winding_down.discard)
-        self._flights[flight.key] = flight
-        task = asyncio.create_task(flight.fly(), name=f"flight of task {flight.key.wire_id}")
-        self._tasks[flight.key] = task
-        task.add_done_callback(lambda _: self._ended(flight, task))
-
     def _ended(self, flight: Flight, task: asyncio.Task[None]) -> None:
-        if self._flights.get(flight.key) is flight:
-            del self._flights[flight.key], self._tasks[flight.key]
+        del self._flights[flight]
         if not task.cancelled() and (error := task.exception()):
             log.error("the flight of task %s broke", flight.key.wire_id, exc_info=error)
 
-    def _prepare(self, request: DownloadRequest, stat: SourceStat) -> StoredTask:
-        """What is stored of the task, if it is still the file the origin has; else room for a new copy. Blocking."""
+    # --- the store
+
+    async def _prepare(self, request: DownloadRequest, stat: SourceStat, span: ByteRange | None) -> StoredTask:
+        """What is stored of the task, if it is still the file the origin has; else room for a new copy."""
+        try:
+            return await asyncio.to_thread(self._stored_or_created, request, stat, span)
+        except DiskFull as error:
+            if not await self._policy.make_room(_needed(error)):
+                raise
+        return await asyncio.to_thread(self._stored_or_created, request, stat, span)
+
+    def _stored_or_created(self, request: DownloadRequest, stat: SourceStat, span: ByteRange | None) -> StoredTask:
+        """Blocking."""
         stored = self.store.get(request.key)
-        if stored is not None and (difference := stored.version.difference(stat.version)):
-            log.info("task %s is dropped: at the origin, %s", request.key.wire_id, difference)
+        if stored is not None and (reason := _reason_to_drop(stored, stat)):
+            log.info("task %s is dropped: at the origin, %s", request.key.wire_id, reason)
             self.store.delete(request.key)
             stored = None
         if stored is not None:
@@ -171,5 +263,65 @@ class Engine:
             etag=stat.etag,
             last_modified=stat.last_modified,
             response_header=stat.headers,
+            tells_length=stat.content_length is not None,
+            is_private=has_credentials(request.source),
         )
-        return self.store.create(request.key, PieceGeometry.of(stat.content_length, request.piece_length), facts)
+        length = request.piece_length
+        geometry = PieceGeometry.open(length) if stat.content_length is None else _closed(stat.content_length, length)
+        return self.store.create(request.key, geometry, facts, sparse=span is not None)
+
+    # --- the whole file behind a range
+
+    def _prefetch(self, request: DownloadRequest) -> None:
+        """Fetch the whole task in the background, once; its failure is nobody's but the log's."""
+        stored = self.store.get(request.key)
+        is_here = stored is not None and stored.is_finished
+        if is_here or request.key in self._prefetches or any(f.span is None for f in self.flights_of(request.key)):
+            return
+        task = asyncio.create_task(self._fetch_all(request), name=f"prefetch {request.key.wire_id}")
+        self._prefetches[request.key] = task
+        task.add_done_callback(lambda _: self._prefetches.pop(request.key, None))
+
+    async def _fetch_all(self, request: DownloadRequest) -> None:
+        try:
+            seat = await self.join(request.as_prefetch())
+            try:
+                async for _ in seat.follow():
+                    pass
+            finally:
+                self.leave(seat)
+        except DragonflyError as error:
+            log.info("task %s is not prefetched: %s", request.key.wire_id, error)
+
+
+def _closed(content_length: Bytes, piece_length: Bytes | None) -> PieceGeometry:
+    return PieceGeometry.of(content_length, piece_length)
+
+
+def _needed(error: DiskFull) -> Bytes:
+    needed = error.facts.get("needed", 0)
+    return needed if isinstance(needed, int) else 0
+
+
+def _known(stored: StoredTask) -> SourceStat:
+    """What the origin said of a stored task."""
+    return SourceStat(
+        content_length=stored.version.content_length,
+        headers=stored.origin.response_header,
+        etag=stored.origin.etag,
+        last_modified=stored.origin.last_modified,
+    )
+
+
+def _needs_no_origin(request: DownloadRequest, stored: StoredTask) -> bool:
+    """Whether the URL names what the bytes hash to, and the bytes were given to somebody without credentials."""
+    return not stored.origin.is_private and ids.blob_task_id(request.source.url) is not None
+
+
+def _reason_to_drop(stored: StoredTask, stat: SourceStat) -> str:
+    """Why what is stored is not what the origin has, as far as that can be known; "" where it is."""
+    if stat.is_unchanged:
+        return ""
+    if not stat.version.generation:
+        return "nothing tells one version of it from another"
+    return stored.version.difference(stat.version)

@@ -8,24 +8,35 @@ The machine is owned by the one task that runs `fly`; threads and streams post e
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Event as Flag
 from typing import Any, Protocol
 
 from dragonfly.core.model.ids import PeerId
-from dragonfly.core.model.piece import Piece
-from dragonfly.core.model.units import Seconds
+from dragonfly.core.model.piece import Piece, PieceNumber, PieceSet
+from dragonfly.core.model.ranges import ByteRange
+from dragonfly.core.model.units import Bytes, Seconds
 from dragonfly.core.transfer import commands as do
 from dragonfly.core.transfer.download import Download, DownloadTerms
-from dragonfly.core.transfer.events import Cancelled, Event, PieceFailed, PieceFetched, Started, TimeReached
-from dragonfly.dfdaemon.fetch import ParentAddress, SourceJob, fetch_from_parent
+from dragonfly.core.transfer.events import (
+    Cancelled,
+    Event,
+    LengthSettled,
+    PieceFailed,
+    PieceFetched,
+    PieceFound,
+    Started,
+    TimeReached,
+)
+from dragonfly.dfdaemon.fetch import Desk, Pace, ParentAddress, ParentJob, SourceJob
 from dragonfly.dfdaemon.pieces.client import PieceClient
 from dragonfly.dfdaemon.request import DownloadRequest
 from dragonfly.errors import DragonflyError, InternalFailure, ParentUnreachable
 from dragonfly.source.protocol import Source, SourceStat
+from dragonfly.storage.checksum import root_of
 from dragonfly.storage.store import StoredTask, TaskStore
 
 log = logging.getLogger(__name__)
@@ -49,7 +60,15 @@ class Noticed:
     notice: str
 
 
-Update = PieceArrived | Noticed
+@dataclass(frozen=True, slots=True)
+class LengthKnown:
+    """The length of a file whose origin did not tell it."""
+
+    content_length: Bytes
+    piece_count: int
+
+
+Update = PieceArrived | Noticed | LengthKnown
 
 
 class SchedulerTalk(Protocol):
@@ -70,23 +89,34 @@ class ParentWatch(Protocol):
 
     address: ParentAddress | None
 
+    def leaves_of(self, number: PieceNumber) -> bytes:
+        """What it says the leaves of a piece hash to; empty if it does not."""
+
     def stop(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlightDeck:
-    """What every flight of this daemon shares."""
+    """What every flight of this daemon shares.
+
+    `make_room` frees disk space, blocking, and says whether it could. `pace` gives what is called before bytes are
+    received for a flight, from the origin or not; None where no limit is set. `compares_roots`: pieces of parents are
+    checked against what the scheduler told.
+    """
 
     store: TaskStore
     client: PieceClient
     bulk: ThreadPoolExecutor
     open_talk: Callable[["Flight"], SchedulerTalk]
     watch_parent: Callable[["Flight", do.WatchParent], ParentWatch]
+    make_room: Callable[[Bytes], bool]
+    pace: Callable[["Flight", bool, Flag], Pace | None]
     source_timeout: Seconds
+    compares_roots: bool = True
 
 
 class Flight:
-    """`request`, `stat` and `stored` are those of the caller that began it."""
+    """`request`, `stat` and `stored` are those of the caller that began it; `span` is None for the whole task."""
 
     def __init__(
         self,
@@ -95,18 +125,22 @@ class Flight:
         source: Source,
         stat: SourceStat,
         stored: StoredTask,
+        span: ByteRange | None,
         peer_id: PeerId,
         terms: DownloadTerms,
     ) -> None:
-        self.request, self.stat, self.stored, self.peer_id = request, stat, stored, peer_id
-        self.key = request.key
+        self.request, self.stat, self.stored, self.span, self.peer_id = request, stat, stored, span, peer_id
+        self.key, self.geometry, self.generation = request.key, stored.geometry, stored.version.generation
+        self.pieces = PieceSet.of(self.geometry, span)
         self.updates: list[Update] = []
         self.error: DragonflyError | None = None
         self.is_over = False
         self.users = 0  # callers who want the file; children that follow do not count
         self._only_announces = False
         self._deck, self._source = deck, source
-        self._machine = Download(terms, stored.geometry.piece_count, stored.pieces, random.Random())
+        terms = replace(terms, is_whole=span is None, is_open=self.geometry.is_open)
+        self._machine = Download(terms, self.pieces - stored.pieces, random.Random())
+        self._roots: dict[PieceNumber, bytes] | None = None  # None: the scheduler promised none
         self._loop = asyncio.get_running_loop()
         self._inbox: asyncio.Queue[Event] = asyncio.Queue()
         self._news = asyncio.Event()
@@ -115,12 +149,20 @@ class Flight:
         self._watches: dict[PeerId, ParentWatch] = {}
         self._alarms: list[asyncio.TimerHandle] = []
         self._jobs: set[asyncio.Future[Any]] = set()
+        self._desk = Desk(
+            store=deck.store,
+            key=self.key,
+            stopped=self._stopped,
+            post=self.post_from_thread,
+            make_room=deck.make_room,
+        )
         self._do: dict[type[Any], Callable[[Any], None]] = {
             do.Register: self._register,
             do.WatchParent: self._watch_parent,
             do.UnwatchParent: self._unwatch_parent,
             do.FetchFromParent: self._fetch_from_parent,
-            do.FetchFromSource: self._fetch_from_source,
+            do.FetchFromSource: lambda command: self._read_source(command.numbers),
+            do.StreamFromSource: lambda command: self._read_source(()),
             do.Notify: self._notify,
             do.CallAgainAt: self._call_again_at,
             do.Fail: self._fail,
@@ -163,6 +205,40 @@ class Flight:
         """The pieces still missing."""
         return list(self._machine.missing)
 
+    def covers(self, span: ByteRange | None) -> bool:
+        """Whether it brings all of `span` (None: the whole task)."""
+        if self.span is None or span is None:
+            return self.span is None
+        return self.span.start <= span.start and span.end <= self.span.end
+
+    # --- what only the shell needs of a scheduler's and a parent's word
+
+    def learn_roots(self, roots: Mapping[PieceNumber, bytes]) -> None:
+        """What pieces must hash to; what was told first stands."""
+        self._roots = {**roots, **(self._roots or {})}
+
+    def hear_length(self, content_length: Bytes) -> None:
+        """A parent says how long the file is; with a scheduler that promised roots, that one's word is waited for."""
+        if self._roots is None:
+            self.settle_length(content_length)
+
+    def settle_length(self, content_length: Bytes) -> None:
+        """The scheduler, or who stands in for it, says how long the file is. A length that cannot be is passed over."""
+        if not self.geometry.is_open or content_length > self.geometry.content_length:
+            return
+        settled = asyncio.ensure_future(self._in_thread(self._deck.store.settle_length, self.key, content_length))
+        self._jobs.add(settled)
+        settled.add_done_callback(lambda done: self._settled(done, content_length))
+
+    def _settled(self, done: "asyncio.Future[StoredTask]", content_length: Bytes) -> None:
+        self._jobs.discard(done)
+        if done.cancelled():
+            return
+        if error := done.exception():
+            log.warning("task %s cannot be %d bytes long: %s", self.key.wire_id, content_length, error)
+            return
+        self.post(LengthSettled(content_length, self.geometry.closed(content_length).piece_count))
+
     def address_of(self, parent_id: PeerId) -> str:
         """The gRPC address of a parent the scheduler offered to this flight."""
         if self._talk is None:
@@ -175,13 +251,8 @@ class Flight:
         """Run the download to its end. Never raises: a failure is the flight's error, told to those who follow."""
         began = self._loop.time()
         try:
-            for piece in await self._in_thread(self._deck.store.pieces, self.key):
-                self._publish(PieceArrived(piece, is_local=True))
-            self.post(Started())
-            while not self._machine.is_over:
-                self._step(await self._inbox.get())
-            if self.error is None:
-                await self._in_thread(self._deck.store.finish, self.key)
+            with self._deck.store.pin(self.key):
+                await self._run()
             self._log_end(self._loop.time() - began)
         except asyncio.CancelledError:
             self.users = 0
@@ -199,6 +270,22 @@ class Flight:
             for parent_id in list(self._watches):
                 self._unwatch_parent(do.UnwatchParent(parent_id))
         await self._wind_down()
+
+    async def _run(self) -> None:
+        store = self._deck.store
+        for piece in await self._in_thread(store.pieces, self.key):
+            if piece.number in self.pieces:
+                self._publish(PieceArrived(piece, is_local=True))
+        self.post(Started())
+        while not self._machine.is_over:
+            self._step(await self._inbox.get())
+        if self.error is None and (self.span is None or await self._in_thread(self._is_all_here)):
+            await self._in_thread(store.finish, self.key)
+
+    def _is_all_here(self) -> bool:
+        """Whether the task's last range has come."""
+        stored = self._deck.store.get(self.key)
+        return stored is not None and len(stored.pieces) == stored.geometry.piece_count
 
     def _log_end(self, seconds: Seconds) -> None:
         arrived = [update for update in self.updates if isinstance(update, PieceArrived) and not update.is_local]
@@ -220,8 +307,15 @@ class Flight:
     def _step(self, event: Event) -> None:
         if isinstance(event, Cancelled) and self.users:
             return  # somebody joined since nobody wanted it
-        if isinstance(event, PieceFetched):
-            self._publish(PieceArrived(event.piece))
+        match event:
+            case PieceFetched(piece):
+                self._publish(PieceArrived(piece))
+            case PieceFound(piece):
+                self._publish(PieceArrived(piece, is_local=True))
+            case LengthSettled(content_length, piece_count) if self.geometry.is_open:
+                self.geometry = self.geometry.closed(content_length)
+                self.pieces = PieceSet.of(self.geometry, self.span)
+                self._publish(LengthKnown(content_length, piece_count))
         for command in self._machine.handle(event, self._loop.time()):
             self._do.get(type(command), self._tell_scheduler)(command)
 
@@ -260,27 +354,30 @@ class Flight:
             error = ParentUnreachable(address=command.parent_id, reason="it does not say where it serves pieces")
             self.post(PieceFailed(command.number, command.parent_id, error))
             return
-        deck, address = self._deck, watch.address
+        root = (self._roots or {}).get(command.number, b"") if self._deck.compares_roots else b""
+        leaves = watch.leaves_of(command.number)
+        job = ParentJob(
+            desk=self._desk,
+            client=self._deck.client,
+            number=command.number,
+            parent_id=command.parent_id,
+            address=watch.address,
+            root=root,
+            leaves=leaves if root and root_of(leaves) == root else b"",
+            pace=self._deck.pace(self, False, self._stopped),
+        )
+        self._in_bulk(job.run)
 
-        def fetch() -> None:
-            number, parent_id = command.number, command.parent_id
-            event = fetch_from_parent(deck.store, deck.client, self.key, number, parent_id, address, self._stopped)
-            self.post_from_thread(event)
-
-        self._in_bulk(fetch)
-
-    def _fetch_from_source(self, command: do.FetchFromSource) -> None:
+    def _read_source(self, numbers: tuple[PieceNumber, ...]) -> None:
         job = SourceJob(
-            store=self._deck.store,
+            desk=self._desk,
             source=self._source,
             request=self.request.source,
             stat=self.stat,
-            key=self.key,
-            geometry=self.stored.geometry,
-            numbers=command.numbers,
+            geometry=self.geometry,
+            numbers=numbers,
             timeout=self._deck.source_timeout,
-            stopped=self._stopped,
-            post=self.post_from_thread,
+            pace=self._deck.pace(self, True, self._stopped),
         )
         self._in_bulk(job.run)
 

@@ -12,6 +12,7 @@ A hard link is taken only there, or where the caller asks for one. Where links d
 inside the kernel, as a reflink where the file system knows them.
 """
 
+import errno
 import hashlib
 import os
 import stat
@@ -22,6 +23,7 @@ from pathlib import Path
 from isal import isal_zlib
 
 from dragonfly.core.model.digest import Digest
+from dragonfly.core.model.ranges import ByteRange
 from dragonfly.core.model.units import Bytes, MiB
 from dragonfly.dfdaemon.request import OutputRequest
 from dragonfly.errors import (
@@ -50,35 +52,44 @@ def check(output: OutputRequest) -> None:
         raise OutputExists(path=output.path)
 
 
-def deliver(content: Path, output: OutputRequest) -> None:
-    """Put `content` at the output. Blocking; raises OutputError, and then everything stands as before."""
+def deliver(content: Path, output: OutputRequest, span: ByteRange | None = None) -> None:
+    """Put `content`, or the `span` of it, at the output.
+
+    Blocking; raises OutputError, and then everything stands as before.
+    """
     check(output)
     try:
-        _deliver(content, output, _lstat(output.path))
+        _deliver(content, output, _lstat(output.path), span)
     except OSError as error:
         raise OutputUnwritable(path=output.path, reason=error.strerror or str(error)) from error
 
 
-def _deliver(content: Path, output: OutputRequest, standing: os.stat_result | None) -> None:
+def _deliver(content: Path, output: OutputRequest, standing: os.stat_result | None, span: ByteRange | None) -> None:
     is_empty = standing is not None and standing.st_size == 0
     if is_empty and standing is not None and standing.st_uid != os.geteuid() and not output.force_hard_link:
-        _fill(content, output.path)
+        _fill(content, output.path, span)
     elif standing is None:
-        _place(content, output, lambda made: _link_into_place(made, output.path), mode=None)
+        _place(content, output, span, lambda made: _link_into_place(made, output.path), mode=None)
     else:
         mode = stat.S_IMODE(standing.st_mode)
-        link = output.force_hard_link or (is_empty and content.stat().st_nlink == 1)  # one output may share its bytes
-        _place(content, output, lambda made: os.replace(made, output.path), mode=mode, may_link=link)
+        link = is_empty and span is None and content.stat().st_nlink == 1  # one output may share its bytes
+        _place(content, output, span, lambda made: os.replace(made, output.path), mode=mode, may_link=link)
 
 
 def _place(
-    content: Path, output: OutputRequest, put: Callable[[Path], None], *, mode: int | None, may_link: bool = False
+    content: Path,
+    output: OutputRequest,
+    span: ByteRange | None,
+    put: Callable[[Path], None],
+    *,
+    mode: int | None,
+    may_link: bool = False,
 ) -> None:
     """Make the file under a temporary name beside the output, then put it there in one step."""
     made = output.path.with_name(f".{output.path.name[:64]}.{uuid.uuid4().hex}.dragonfly")
     try:
         if not ((may_link or output.force_hard_link) and _linked(content, made, must=output.force_hard_link)):
-            _copy(content, made)
+            _copy(content, made, span)
         if mode is not None and made.stat().st_nlink <= 2:  # the cache's name and ours: nobody else's file
             made.chmod(mode)
         put(made)
@@ -104,22 +115,22 @@ def _link_into_place(made: Path, path: Path) -> None:
         raise OutputExists(path=path) from None
 
 
-def _copy(content: Path, made: Path) -> None:
+def _copy(content: Path, made: Path, span: ByteRange | None) -> None:
     with content.open("rb") as source:
         target = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
         try:
-            _copy_all(source.fileno(), target)
+            _copy_span(source.fileno(), target, span)
         finally:
             os.close(target)
 
 
-def _fill(content: Path, path: Path) -> None:
+def _fill(content: Path, path: Path, span: ByteRange | None) -> None:
     with content.open("rb") as source:
         target = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # a pipe put there would block
         try:
             if os.fstat(target).st_size != 0:  # it grew since it was looked at
                 raise OutputExists(path=path)
-            _copy_all(source.fileno(), target)
+            _copy_span(source.fileno(), target, span)
         except OSError:
             os.ftruncate(target, 0)
             raise
@@ -127,18 +138,22 @@ def _fill(content: Path, path: Path) -> None:
             os.close(target)
 
 
-def _copy_all(source: int, target: int) -> None:
+def _copy_span(source: int, target: int, span: ByteRange | None) -> None:
+    """Copy a span, or everything; EIO where the source is shorter than that."""
     copy: Callable[[int, int, int], int] = getattr(os, "copy_file_range", _copy_through_memory)
-    while True:
+    left = os.fstat(source).st_size if span is None else span.length
+    os.lseek(source, span.start if span else 0, os.SEEK_SET)
+    while left:
         try:
-            copied = copy(source, target, COPY_CHUNK)
+            copied = copy(source, target, min(left, COPY_CHUNK))
         except OSError:
             if copy is _copy_through_memory:
                 raise
             copy = _copy_through_memory  # some pairs of file systems have no copy inside the kernel
             continue
         if copied == 0:
-            return
+            raise OSError(errno.EIO, "the stored file ends too early")
+        left -= copied
 
 
 def _copy_through_memory(source: int, target: int, count: int) -> int:

@@ -1,14 +1,17 @@
 """Listening to parents: one SyncPieces stream each, turned into events of the download that asked.
 
 A parent that is slow to connect, refuses, or breaks off is lost; one that ends in good order has told everything.
+What it says of hashes and lengths is a claim: leaves count only where the scheduler's root proves them, and a length
+only where the scheduler promised nothing.
 """
 
 import asyncio
 import logging
 from ipaddress import ip_address
+from typing import Final
 
 from dragonfly.core.model.ids import PeerId
-from dragonfly.core.model.piece import PieceNumber
+from dragonfly.core.model.piece import MAX_PIECE_COUNT, PieceNumber
 from dragonfly.core.transfer.events import Parent, ParentDrained, ParentLost, PieceAnnounced
 from dragonfly.dfdaemon.fetch import ParentAddress
 from dragonfly.dfdaemon.flight import Flight
@@ -18,12 +21,15 @@ from dragonfly.wire.pb import dfdaemon_pb2, dfdaemon_pb2_grpc
 
 log = logging.getLogger(__name__)
 
+LEAVES_KEPT: Final = 64  # pieces whose leaves are remembered for each parent: some hundred KiB at the very most
+
 
 class ParentWatch:
     """Follows one parent until `stop`. `address` is where it serves pieces, known from its first announcement on."""
 
     def __init__(self, flight: Flight, parent: Parent, address: str, channels: ChannelPool, host_id: str) -> None:
         self.address: ParentAddress | None = None
+        self._leaves: dict[int, bytes] = {}
         self._flight, self._parent, self._at = flight, parent, address
         self._channels, self._host_id = channels, host_id
         self._task = asyncio.create_task(self._watch(), name=f"watch parent {parent.peer_id}")
@@ -31,6 +37,10 @@ class ParentWatch:
     def stop(self) -> None:
         """Hear no more of this parent."""
         self._task.cancel()
+
+    def leaves_of(self, number: PieceNumber) -> bytes:
+        """What it says the leaves of a piece hash to, told once; empty if it did not, or too long ago."""
+        return self._leaves.pop(number, b"")
 
     async def _watch(self) -> None:
         peer_id = self._parent.peer_id
@@ -49,6 +59,8 @@ class ParentWatch:
         try:
             if news is None:  # gRPC could not read it
                 raise ValueError("a message that makes no sense")
+            if news.number >= MAX_PIECE_COUNT:
+                raise ValueError(f"no task has a piece {news.number}")
             return ParentAddress(str(ip_address(news.ip)), news.tcp_port)
         except ValueError as error:
             raise ProtocolViolation(address=self._at, reason=str(error)) from None
@@ -61,13 +73,25 @@ class ParentWatch:
         return ParentUnreachable(address=self._at, reason=why)
 
     async def _listen(self, peer_id: PeerId) -> None:
+        is_open = self._flight.geometry.is_open
         request = dfdaemon_pb2.SyncPiecesRequest(
             host_id=self._host_id,
             task_id=self._flight.key.wire_id,
-            interested_piece_numbers=list(self._flight.wanted()),
-            generation=self._flight.stored.version.generation,
+            interested_piece_numbers=[] if is_open else self._flight.wanted(),
+            wants_all=is_open,
+            generation=self._flight.generation,
         )
         async with self._channels.calling(self._at, self._unreachable) as channel:
             async for news in dfdaemon_pb2_grpc.DfdaemonUploadStub(channel).SyncPieces(request):
                 self.address = self._checked(news)
-                self._flight.post(PieceAnnounced(peer_id, PieceNumber(news.number)))
+                self._hear(peer_id, news)
+
+    def _hear(self, peer_id: PeerId, news: dfdaemon_pb2.SyncPiecesResponse) -> None:
+        if news.length:
+            if news.leaves:
+                self._leaves[news.number] = news.leaves
+                if len(self._leaves) > LEAVES_KEPT:
+                    del self._leaves[next(iter(self._leaves))]
+            self._flight.post(PieceAnnounced(peer_id, PieceNumber(news.number)))
+        if news.HasField("content_length"):
+            self._flight.hear_length(news.content_length)

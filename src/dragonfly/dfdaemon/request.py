@@ -7,10 +7,12 @@ from dragonfly.core.model.digest import Digest
 from dragonfly.core.model.ids import TaskId, TaskKey, blob_task_id, content_task_id, url_task_id
 from dragonfly.core.model.piece import check_requested_piece_length
 from dragonfly.core.model.principal import Principal
+from dragonfly.core.model.ranges import ByteRange, parse_range_header
 from dragonfly.core.model.task import TaskKind
 from dragonfly.core.model.units import Bytes
-from dragonfly.errors import InvalidUrl, OutputUnwritable, UnsupportedFeature
+from dragonfly.errors import InvalidInput, InvalidRange, InvalidUrl, OutputUnwritable, UnsupportedFeature
 from dragonfly.source.protocol import SourceRequest
+from dragonfly.wire.convert import range_from_pb
 from dragonfly.wire.pb import common_pb2
 
 
@@ -31,6 +33,8 @@ class DownloadRequest:
     principal: Principal
     source: SourceRequest
     wire: common_pb2.Download = field(repr=False)
+    span: ByteRange | None = None
+    range_header: str = ""
     piece_length: Bytes | None = None
     digest: Digest | None = None
     output: OutputRequest | None = None
@@ -46,25 +50,75 @@ class DownloadRequest:
         return cls(
             key=TaskKey(principal.scope, _task_id(download, length)),
             principal=principal,
-            source=SourceRequest(url=download.url, headers=dict(download.request_header)),
+            source=SourceRequest(
+                url=download.url,
+                headers=dict(download.request_header),
+                insecure_skip_verify=download.insecure_skip_verify,
+                certificate_chain=tuple(download.certificate_chain),
+            ),
             wire=download,
+            span=range_from_pb(download.range) if download.HasField("range") else None,
+            range_header=_range_header(download),
             piece_length=length,
             digest=Digest.parse(download.digest) if download.digest else None,
             output=_output(download),
         )
 
+    @property
+    def is_partial(self) -> bool:
+        """Whether only a range is asked for."""
+        return self.span is not None or bool(self.range_header)
+
+    @property
+    def wants_content(self) -> bool:
+        """Whether the caller wants the bytes themselves, in the answers."""
+        return self.wire.need_piece_content
+
+    @property
+    def is_prefetch(self) -> bool:
+        return self.wire.is_prefetch
+
+    def span_within(self, content_length: Bytes | None) -> ByteRange | None:
+        """The bytes of the file that are asked for; None for all of them. Raises InvalidRange.
+
+        The message's own field wins over a Range header, as in the reference.
+        """
+        if not self.is_partial:
+            return None
+        text = self.span.header() if self.span is not None else self.range_header
+        if content_length is None:
+            raise InvalidRange(text=text, reason="the origin does not tell how long the file is")
+        span = parse_range_header(text, content_length)
+        return None if span.length == content_length else span
+
+    def as_prefetch(self) -> "DownloadRequest":
+        """The download of the whole file behind a range of it, which nobody waits for."""
+        whole = common_pb2.Download()
+        whole.CopyFrom(self.wire)
+        for name in ("range", "output_path", "digest", "timeout", "need_piece_content", "prefetch"):
+            whole.ClearField(name)
+        for name in [name for name in whole.request_header if name.lower() == "range"]:
+            del whole.request_header[name]
+        whole.is_prefetch = True
+        return DownloadRequest.from_wire(whole)
+
 
 def _refuse_unsupported(download: common_pb2.Download) -> None:
     unsupported = {
         "a task that is not a standard one": download.type != TaskKind.STANDARD.value,
-        "downloading a range": download.HasField("range"),
-        "sending piece content to the caller": download.need_piece_content,
-        "prefetching": download.prefetch,
-        "a certificate chain for the origin": bool(download.certificate_chain),
     }
     for feature, is_asked in unsupported.items():
         if is_asked:
             raise UnsupportedFeature(feature=feature)
+    is_partial = download.HasField("range") or bool(_range_header(download))
+    if is_partial and download.digest:
+        raise InvalidInput(reason="a digest is one of the whole file; a range cannot be compared with it")
+    if is_partial and download.force_hard_link:
+        raise InvalidInput(reason="a range of a file cannot be a hard link")
+
+
+def _range_header(download: common_pb2.Download) -> str:
+    return next((value for name, value in download.request_header.items() if name.lower() == "range"), "")
 
 
 def _task_id(download: common_pb2.Download, piece_length: Bytes | None) -> TaskId:

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 
 from google.protobuf.empty_pb2 import Empty
 
-from dragonfly.core.model.ids import public_task
+from dragonfly.core.model.ids import TaskKey, public_task
+from dragonfly.core.model.ranges import ByteRange
 from dragonfly.dfdaemon import answers, output
-from dragonfly.dfdaemon.engine import Engine
-from dragonfly.dfdaemon.flight import Flight, Noticed
+from dragonfly.dfdaemon.engine import Engine, Seat
 from dragonfly.dfdaemon.request import DownloadRequest
 from dragonfly.dfdaemon.scheduler_link import SchedulerLink
 from dragonfly.errors import (
@@ -20,6 +20,8 @@ from dragonfly.errors import (
     TaskNotFound,
 )
 from dragonfly.net.grpc_server import Context
+from dragonfly.source.protocol import SourceRequest
+from dragonfly.storage.store import TaskStore
 from dragonfly.wire.pb import common_pb2, dfdaemon_pb2, scheduler_pb2
 from dragonfly.wire.pb.dfdaemon_pb2_grpc import DfdaemonDownloadServicer
 
@@ -40,31 +42,47 @@ class DownloadService(DfdaemonDownloadServicer):
         if wanted.output is not None:
             await asyncio.to_thread(output.check, wanted.output)
         while True:
-            flight = await self._engine.join(wanted)
+            seat = await self._engine.join(wanted)
             try:
-                async for response in follow(self._engine, flight):
+                async for response in answers.follow(self._engine, seat, with_content=wanted.wants_content):
                     yield response
-                await self._deliver(flight, wanted)
+                await self._deliver(seat, wanted)
                 return
             except (NoSourceAllowed, DownloadForbidden):
-                if flight.request is wanted:  # else it failed by the terms of another caller: try on our own
+                if seat.flight.request is wanted:  # else it failed by the terms of another caller: try on our own
                     raise
             finally:
-                self._engine.leave(flight)
+                self._engine.leave(seat)
 
-    async def _deliver(self, flight: Flight, wanted: DownloadRequest) -> None:
-        loop, threads = asyncio.get_running_loop(), self._engine.output_threads
-        content = await loop.run_in_executor(threads, self._engine.store.content_path, flight.key)
+    async def _deliver(self, seat: Seat, wanted: DownloadRequest) -> None:
+        if wanted.digest is None and wanted.output is None:
+            return
+        loop, engine, key = asyncio.get_running_loop(), self._engine, seat.flight.key
         try:
-            if wanted.digest is not None:
-                await loop.run_in_executor(threads, output.verify, content, wanted.digest)
-            if wanted.output is not None:
-                await loop.run_in_executor(threads, output.deliver, content, wanted.output)
+            await loop.run_in_executor(engine.output_threads, _put, engine.store, key, seat.span, wanted)
         except FileNotFoundError:
-            raise TaskNotFound(task_id=flight.key.wire_id) from None
+            raise TaskNotFound(task_id=key.wire_id) from None
         except ContentDigestMismatch:
-            await self._engine.delete(flight.key)  # it would be wrong for ever, here and for our children
+            await engine.delete(key)  # it would be wrong for ever, here and for our children
             raise
+
+    async def ListTaskEntries(
+        self, request: dfdaemon_pb2.ListTaskEntriesRequest, context: Context
+    ) -> dfdaemon_pb2.ListTaskEntriesResponse:
+        """What lies below a URL at its origin."""
+        source = SourceRequest(
+            url=request.url,
+            headers=dict(request.request_header),
+            insecure_skip_verify=request.insecure_skip_verify,
+            certificate_chain=tuple(request.certificate_chain),
+        )
+        entries = await self._engine.entries(source)
+        return dfdaemon_pb2.ListTaskEntriesResponse(
+            entries=(
+                dfdaemon_pb2.Entry(url=entry.url, is_dir=entry.is_directory, content_length=entry.content_length or 0)
+                for entry in entries
+            )
+        )
 
     async def StatTask(self, request: dfdaemon_pb2.StatTaskRequest, context: Context) -> common_pb2.Task:
         """The scheduler's view of a task."""
@@ -108,11 +126,11 @@ class DownloadService(DfdaemonDownloadServicer):
         return Empty()
 
 
-async def follow(engine: Engine, flight: Flight) -> AsyncIterator[dfdaemon_pb2.DownloadTaskResponse]:
-    """A flight as the stream a caller of DownloadTask reads. Raises what the flight failed with."""
-    yield answers.response(engine, flight, started=answers.started(flight))
-    async for update in flight.follow():
-        if isinstance(update, Noticed):
-            yield answers.response(engine, flight, started=answers.started(flight, notice=update.notice))
-        else:
-            yield answers.response(engine, flight, piece=answers.piece_finished(update))
+def _put(store: TaskStore, key: TaskKey, span: ByteRange | None, wanted: DownloadRequest) -> None:
+    """Check the content's digest and put it where the caller wants it, while nobody may evict it. Blocking."""
+    with store.pin(key):
+        content = store.content_path(key, span)
+        if wanted.digest is not None:
+            output.verify(content, wanted.digest)
+        if wanted.output is not None:
+            output.deliver(content, wanted.output, span)

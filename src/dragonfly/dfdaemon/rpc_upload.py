@@ -3,17 +3,18 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
 
 from google.protobuf.empty_pb2 import Empty
 
 from dragonfly.core.model.ids import public_task
-from dragonfly.core.model.piece import Piece
-from dragonfly.core.model.units import Seconds
+from dragonfly.core.model.piece import MAX_PIECE_COUNT, Piece, PieceSet
+from dragonfly.core.model.units import Bytes, MiB, Seconds
 from dragonfly.dfdaemon import answers
 from dragonfly.dfdaemon.engine import Engine
-from dragonfly.dfdaemon.flight import PieceArrived
+from dragonfly.dfdaemon.flight import LengthKnown, PieceArrived
+from dragonfly.dfdaemon.merge import merged
 from dragonfly.dfdaemon.request import DownloadRequest
-from dragonfly.dfdaemon.rpc_download import follow
 from dragonfly.errors import TaskNotFound
 from dragonfly.net.grpc_server import Context
 from dragonfly.wire.pb import common_pb2, dfdaemon_pb2
@@ -21,6 +22,7 @@ from dragonfly.wire.pb.dfdaemon_pb2_grpc import DfdaemonUploadServicer
 
 log = logging.getLogger(__name__)
 
+MAX_LEAVES: Final[Bytes] = 4 * MiB  # of leaf hashes told on one stream; they hasten what roots prove anyway
 SYNC_HOST_INTERVAL: Seconds = 1.0  # upstream: a parent samples its link over one second
 
 
@@ -38,8 +40,9 @@ class UploadService(DfdaemonUploadServicer):
         The flight goes on if the caller hangs up: children may depend on it already.
         """
         request.download.ClearField("output_path")
-        flight = await self._engine.join(DownloadRequest.from_wire(request.download))
-        async for response in follow(self._engine, flight):
+        wanted = DownloadRequest.from_wire(request.download)
+        seat = await self._engine.join(wanted)
+        async for response in answers.follow(self._engine, seat, with_content=wanted.wants_content):
             yield response
 
     async def SyncPieces(
@@ -47,37 +50,47 @@ class UploadService(DfdaemonUploadServicer):
     ) -> AsyncIterator[dfdaemon_pb2.SyncPiecesResponse]:
         """Each piece the child is interested in, once, as soon as it is here; ends when no more will come."""
         public_task(request.task_id)
-        waiting = set(request.interested_piece_numbers)
-        async for piece in self._pieces(request.task_id, request.generation):
-            if piece.number in waiting:
-                waiting.discard(piece.number)
-                yield dfdaemon_pb2.SyncPiecesResponse(
-                    number=piece.number,
-                    offset=piece.offset,
-                    length=piece.length,
-                    ip=self._engine.identity.ip,
-                    tcp_port=self._piece_port,
-                )
+        waiting = PieceSet.full(MAX_PIECE_COUNT) if request.wants_all else _interest(request)
+        leaves_left = MAX_LEAVES
+        async for news in self._news(request.task_id, request.generation):
+            if isinstance(news, LengthKnown):
+                if request.wants_all:
+                    waiting = waiting & PieceSet.full(news.piece_count)
+                    yield self._told(content_length=news.content_length)
+            elif news.number in waiting:
+                waiting.discard(news.number)
+                leaves_left -= len(news.leaves)
+                leaves = news.leaves if leaves_left > 0 else b""
+                yield self._told(number=news.number, offset=news.offset, length=news.length, leaves=leaves)
             if not waiting:
                 return
 
-    async def _pieces(self, task_id: str, generation: str) -> AsyncIterator[Piece]:
+    def _told(self, **facts: Any) -> dfdaemon_pb2.SyncPiecesResponse:
+        return dfdaemon_pb2.SyncPiecesResponse(ip=self._engine.identity.ip, tcp_port=self._piece_port, **facts)
+
+    async def _news(self, task_id: str, generation: str) -> AsyncIterator[Piece | LengthKnown]:
         """The pieces that are here and, while the task is being fetched, those that come.
 
         Raises TaskNotFound, also where what is here is another version of the file than the child downloads.
         """
-        flight = self._engine.flight_of(task_id)
-        key = self._engine.store.find(task_id)
-        stored = flight.stored if flight else self._engine.store.get(key) if key else None
-        if stored is None or key is None or (generation and generation != stored.version.generation):
+        store, key = self._engine.store, self._engine.find(task_id)
+        flights = self._engine.flights_of(key) if key else []
+        stored = store.get(key) if key else None
+        if stored is None or key is None:
             raise TaskNotFound(task_id=task_id)
-        if flight is not None:
-            async for update in flight.follow():
-                if isinstance(update, PieceArrived):
-                    yield update.piece
-            return
-        for piece in await asyncio.to_thread(self._engine.store.pieces, key):
-            yield piece
+        ours = stored.version.generation
+        if generation and ours and generation != ours:
+            raise TaskNotFound(task_id=task_id)
+        if not flights or any(flight.span is not None for flight in flights):
+            for piece in await asyncio.to_thread(store.pieces, key):
+                yield piece
+        if not stored.origin.tells_length and not stored.geometry.is_open:
+            yield LengthKnown(stored.geometry.content_length, stored.geometry.piece_count)
+        async for update in merged([flight.follow() for flight in flights]):
+            if isinstance(update, PieceArrived):
+                yield update.piece
+            elif isinstance(update, LengthKnown):
+                yield update
 
     async def SyncHost(self, request: dfdaemon_pb2.SyncHostRequest, context: Context) -> AsyncIterator[common_pb2.Host]:
         """This host's link figures, each second, for as long as the child listens."""
@@ -96,3 +109,8 @@ class UploadService(DfdaemonUploadServicer):
         """Forget a task here; the scheduler that asks knows."""
         await answers.delete_local_task(self._engine, request.task_id)
         return Empty()
+
+
+def _interest(request: dfdaemon_pb2.SyncPiecesRequest) -> PieceSet:
+    """The numbers a child names, as far as a task can have such pieces."""
+    return PieceSet(number for number in request.interested_piece_numbers if number < MAX_PIECE_COUNT)

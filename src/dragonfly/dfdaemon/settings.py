@@ -104,9 +104,9 @@ class DownloadSettings(Section):
     """How long a parent may say nothing about its pieces."""
     concurrent_piece_count: Count = 8
     """Pieces fetched at once per task."""
-    concurrent_task_count: Idle[Count] = 1000
+    concurrent_task_count: Count = 1000
     """Downloads at once; more are refused. Ours."""
-    total_piece_count: Idle[Count] = 32
+    total_piece_count: Count = 32
     """Pieces fetched at once, all tasks together. Ours."""
 
 
@@ -228,9 +228,9 @@ class StorageSettings(Section):
     """Rights of content files, in octal. Ours."""
     directory_mode: Idle[Mode] = 0o700
     """Rights of directories, in octal. Ours."""
-    serve_stale: Idle[Flag] = False
+    serve_stale: Flag = False
     """Serve what is stored while its origin cannot be reached. Ours."""
-    piece_digest: Idle[Literal["blake3", "crc32"]] = "blake3"
+    piece_digest: Literal["blake3", "crc32"] = "blake3"
     """What pieces between our own peers are checked by; crc32 saves a quarter of the CPU and trusts peers. Ours."""
 
 

@@ -12,10 +12,12 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 
+import grpc.aio
+
 from dragonfly.core.model.ids import PeerId
 from dragonfly.core.model.units import Seconds
 from dragonfly.core.transfer import commands as do
-from dragonfly.core.transfer.events import SchedulerLost, SchedulerRefused
+from dragonfly.core.transfer.events import RootsTold, SchedulerLost, SchedulerRefused
 from dragonfly.dfdaemon.flight import Flight
 from dragonfly.dfdaemon.scheduler_link import SchedulerLink
 from dragonfly.errors import (
@@ -31,6 +33,8 @@ from dragonfly.wire.transfer import PeerMessages, Request, read_response
 
 log = logging.getLogger(__name__)
 
+SCHEDULER_KEY = "dragonfly-scheduler"  # initial metadata by which our schedulers introduce themselves
+INTRODUCTION_TIMEOUT: Seconds = 2.0
 CLOSE_TIMEOUT: Seconds = 5.0  # for the scheduler to end the stream after our last word
 REFUSALS = (DownloadForbidden, NoSourceAllowed)
 
@@ -105,6 +109,8 @@ class Talk:
             call = scheduler.AnnouncePeer(self._outgoing(register))
             answers = aiter(call)
             try:
+                if self._flight.geometry.is_open:
+                    await _see_that_it_is_ours(call, address)
                 with suppress(StopAsyncIteration):
                     while True:
                         self._hear(await self._next(answers, address), address)
@@ -129,13 +135,27 @@ class Talk:
             await asyncio.gather(*waited, return_exceptions=True)
 
     def _hear(self, response: scheduler_pb2.AnnouncePeerResponse, address: str) -> None:
-        self._is_answered = True
-        event, addresses = read_response(response, address)
-        self._addresses |= addresses
-        self._flight.post(event)
+        heard = read_response(response, address)
+        self._is_answered |= not isinstance(heard.event, RootsTold)
+        self._addresses |= heard.addresses
+        self._flight.learn_roots(heard.roots)
+        self._flight.post(heard.event)
+        if heard.content_length is not None:
+            self._flight.settle_length(heard.content_length)
 
     async def _outgoing(self, register: Request | None) -> AsyncIterator[Request]:
         request = register
         while request is not None:
             yield request
             request = await self._outbox.get()
+
+
+async def _see_that_it_is_ours(call: grpc.aio.StreamStreamCall[Any, Any], address: str) -> None:
+    """Only our scheduler serves files of unknown length. Raises SchedulerUnreachable for any other."""
+    try:
+        async with asyncio.timeout(INTRODUCTION_TIMEOUT):
+            known = {str(key) for key, _ in await call.initial_metadata() or ()}
+    except TimeoutError:  # the reference's scheduler sends nothing before its first answer
+        known = set()
+    if SCHEDULER_KEY not in known:
+        raise SchedulerUnreachable(address=address, reason="it cannot schedule files of unknown length")

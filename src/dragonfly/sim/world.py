@@ -84,7 +84,7 @@ class World:
     def _make_peer(self, name: str, kind: HostType) -> SimulatedPeer:
         host = Host(id=HostId(name), type=kind, hostname=name, ip="127.0.0.1", port=4000)
         terms = DownloadTerms(url=URL, concurrent_piece_count=4, requests_per_parent=1)
-        machine = Download(terms, self._geometry.piece_count, PieceSet(), random.Random(self._rng.random()))
+        machine = Download(terms, PieceSet.full(self._geometry.piece_count), random.Random(self._rng.random()))
         rate = self.scenario.rate
         return SimulatedPeer(host, PeerId(f"{name}-of-task"), machine, Link(rate), Link(rate))
 

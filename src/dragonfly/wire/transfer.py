@@ -1,10 +1,12 @@
 """The downloading side of AnnouncePeer: commands of core.transfer -> messages, the scheduler's answers -> events."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from dragonfly.core.model.ids import HostId, PeerId
-from dragonfly.core.model.units import Seconds
+from dragonfly.core.model.piece import MAX_PIECE_COUNT, ROOT_LENGTH, PieceNumber
+from dragonfly.core.model.units import Bytes, Seconds
 from dragonfly.core.transfer import commands as do
 from dragonfly.core.transfer.events import (
     BackToSourceOffered,
@@ -13,6 +15,7 @@ from dragonfly.core.transfer.events import (
     MetadataOnlyOffered,
     Parent,
     ParentsOffered,
+    RootsTold,
 )
 from dragonfly.errors import ProtocolViolation
 from dragonfly.wire.convert import piece_to_pb
@@ -81,7 +84,10 @@ def _reschedule(request: Request, command: do.AskForParents, now: Seconds) -> No
 
 def _finished(request: Request, command: do.ReportFinished, now: Seconds) -> None:
     if command.from_source:
-        request.download_peer_back_to_source_finished_request.SetInParent()
+        message = request.download_peer_back_to_source_finished_request
+        message.SetInParent()
+        if command.content_length is not None:
+            message.content_length = command.content_length
     else:
         request.download_peer_finished_request.SetInParent()
 
@@ -107,26 +113,46 @@ _WRITERS: dict[type[Any], Callable[[Request, Any, Seconds], None]] = {
 Answer = scheduler_pb2.AnnouncePeerResponse
 
 
-def read_response(response: Answer | None, scheduler: str) -> tuple[Event, dict[PeerId, str]]:
-    """The event an answer is, and the gRPC address of every parent in it.
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What an answer says: the event it is for the machine, and what only the shell needs.
 
-    Raises ProtocolViolation, naming the `scheduler`, for an answer without content, or one gRPC could not read (None).
+    `addresses` are the gRPC addresses of the parents in it, `roots` what pieces must hash to (empty: their source did
+    not say), `content_length` the length of a file nobody knew.
     """
+
+    event: Event
+    addresses: Mapping[PeerId, str] = field(default_factory=dict)
+    roots: Mapping[PieceNumber, bytes] = field(default_factory=dict)
+    content_length: Bytes | None = None
+
+
+def read_response(response: Answer | None, scheduler: str) -> Heard:
+    """Raises ProtocolViolation, naming the `scheduler`, for an answer without content or one gRPC could not read."""
     if response is None:
         raise ProtocolViolation(address=scheduler, reason="a message that makes no sense")
     match response.WhichOneof("response"):
         case "normal_task_response":
             peers = response.normal_task_response.candidate_parents
-            return ParentsOffered(tuple(_parent(peer) for peer in peers)), {
-                PeerId(peer.id): f"{_bracketed(peer.host.ip)}:{peer.host.port}" for peer in peers
-            }
+            addresses = {PeerId(peer.id): f"{_bracketed(peer.host.ip)}:{peer.host.port}" for peer in peers}
+            return Heard(ParentsOffered(tuple(_parent(peer) for peer in peers)), addresses)
         case "need_back_to_source_response":
-            return BackToSourceOffered(response.need_back_to_source_response.description), {}
+            return Heard(BackToSourceOffered(response.need_back_to_source_response.description))
         case "empty_task_response":
-            return EmptyOffered(), {}
+            return Heard(EmptyOffered())
         case "metadata_only_response":
-            return MetadataOnlyOffered(), {}
+            return Heard(MetadataOnlyOffered())
+        case "piece_roots_response":
+            return _roots(response.piece_roots_response, scheduler)
     raise ProtocolViolation(address=scheduler, reason="an answer without content")
+
+
+def _roots(message: scheduler_pb2.PieceRootsResponse, scheduler: str) -> Heard:
+    roots = {PieceNumber(told.number): told.root for told in message.roots}
+    if any(number >= MAX_PIECE_COUNT or len(root) not in (0, ROOT_LENGTH) for number, root in roots.items()):
+        raise ProtocolViolation(address=scheduler, reason="a root that no piece can have")
+    length = message.content_length if message.HasField("content_length") else None
+    return Heard(RootsTold(tuple(roots)), roots=roots, content_length=length)
 
 
 def _parent(peer: common_pb2.Peer) -> Parent:

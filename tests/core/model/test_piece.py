@@ -2,6 +2,7 @@ import pytest
 
 from dragonfly.core.model.piece import (
     MAX_PIECE_COUNT,
+    MIN_PIECE_LENGTH,
     PieceGeometry,
     PieceSet,
     check_requested_piece_length,
@@ -112,3 +113,29 @@ def test_piece_set_is_written_as_its_numbers():
 def test_piece_set_is_not_hashable_as_it_changes():
     with pytest.raises(TypeError):
         hash(PieceSet())
+
+
+# --- open lengths and parts
+
+
+def test_open_geometry_has_every_piece_a_task_can_have_and_closes_at_a_length() -> None:
+    opened = PieceGeometry.open()
+    assert opened.is_open
+    assert opened.piece_count == MAX_PIECE_COUNT
+    assert opened.closed(MIN_PIECE_LENGTH + 1) == PieceGeometry(MIN_PIECE_LENGTH + 1, MIN_PIECE_LENGTH)
+
+
+def test_set_of_a_span_holds_the_pieces_that_have_a_byte_of_it() -> None:
+    geometry = PieceGeometry(25, 10)
+    assert PieceSet.of(geometry) == PieceSet([0, 1, 2])
+    assert PieceSet.of(geometry, ByteRange(9, 2)) == PieceSet([0, 1])
+    assert PieceSet.of(geometry, ByteRange(20, 1)) == PieceSet([2])
+
+
+def test_length_of_some_pieces_counts_the_short_last_one_as_it_is() -> None:
+    geometry = PieceGeometry(25, 10)
+    assert geometry.length_of(PieceSet()) == 0
+    assert geometry.length_of(PieceSet([0])) == 10
+    assert geometry.length_of(PieceSet([0, 2])) == 15
+    assert geometry.length_of(PieceSet([1, 99])) == 10
+    assert PieceGeometry(0, 10).length_of(PieceSet()) == 0

@@ -52,3 +52,13 @@ def test_generation_differs_where_the_file_does() -> None:
 
 def test_another_length_is_another_version_whatever_the_tags_say() -> None:
     assert FileVersion(9, '"a"').difference(FileVersion(8, '"a"')) == "it was 9 bytes long and is now 8"
+
+
+def test_length_that_one_side_does_not_know_tells_nothing_apart() -> None:
+    assert FileVersion(None, '"a"').difference(FileVersion(8, '"a"')) == ""
+    assert "ETag" in FileVersion(None, '"a"').difference(FileVersion(8, '"b"'))
+
+
+def test_file_of_which_nothing_is_known_has_no_generation() -> None:
+    assert FileVersion(None).generation == ""
+    assert FileVersion(None, '"a"').generation

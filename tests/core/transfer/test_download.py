@@ -15,6 +15,7 @@ from dragonfly.core.transfer.events import (
     EmptyOffered,
     Event,
     FetchGivenUp,
+    LengthSettled,
     MetadataOnlyOffered,
     Parent,
     ParentDrained,
@@ -23,6 +24,8 @@ from dragonfly.core.transfer.events import (
     PieceAnnounced,
     PieceFailed,
     PieceFetched,
+    PieceFound,
+    RootsTold,
     SchedulerLost,
     SchedulerRefused,
     SourceFailed,
@@ -54,7 +57,7 @@ class Play:
 
     def __init__(self, piece_count: int = 4, have: tuple[int, ...] = (), **terms: object) -> None:
         made = DownloadTerms(url=URL, **{"concurrent_piece_count": 3, "requests_per_parent": 2, **terms})  # type: ignore[arg-type]
-        self.machine = Download(made, piece_count, PieceSet(have), random.Random(7))
+        self.machine = Download(made, PieceSet.full(piece_count) - PieceSet(have), random.Random(7))
         self.now = 100.0
 
     def then(self, *events: Event) -> list[do.Command]:
@@ -335,6 +338,121 @@ def test_origin_is_not_read_where_the_caller_forbids_it() -> None:
     play.then(Started())
     (fail,) = only(play.then(BackToSourceOffered()), do.Fail)
     assert isinstance(fail.error, NoSourceAllowed)
+
+
+# --- roots that were promised
+
+
+def told(*numbers: int) -> RootsTold:
+    return RootsTold(tuple(map(PieceNumber, numbers)))
+
+
+def test_piece_is_not_taken_from_a_parent_before_a_scheduler_that_promised_told_of_it() -> None:
+    play = Play(2)
+    play.then(Started(), told(), ParentsOffered((SEED,)))
+    assert not play.then(*announced(SEED, 0, 1))
+    assert only(play.then(told(1)), do.FetchFromParent) == [do.FetchFromParent(PieceNumber(1), SEED.peer_id)]
+
+
+def test_piece_told_of_in_advance_is_taken_as_soon_as_it_is_announced() -> None:
+    play = Play(2)
+    play.then(Started(), told(0, 1), ParentsOffered((SEED,)))
+    assert play.then(*announced(SEED, 0)) == [do.FetchFromParent(PieceNumber(0), SEED.peer_id)]
+
+
+def test_promise_that_begins_late_holds_for_what_is_not_under_way_yet() -> None:
+    play = Play(4, concurrent_piece_count=1).from_parents(SEED)
+    play.then(*announced(SEED, 0, 1))
+    play.then(told())
+    (number,) = play.machine.in_flight
+    assert not only(play.then(fetched(number, SEED)), do.FetchFromParent)
+
+
+def test_origin_is_believed_without_a_root() -> None:
+    play = Play(1)
+    play.then(Started(), told())
+    assert only(play.then(BackToSourceOffered()), do.FetchFromSource)
+
+
+def test_scheduler_that_is_lost_can_keep_no_promise() -> None:
+    play = Play(1)
+    play.then(Started(), told(), ParentsOffered((SEED,)))
+    play.then(*announced(SEED, 0))
+    commands = play.then(SchedulerLost(NO_SCHEDULER))
+    assert only(commands, do.FetchFromParent) == [do.FetchFromParent(PieceNumber(0), SEED.peer_id)]
+
+
+def test_roots_that_never_come_are_not_waited_for_as_long_as_a_silent_parent() -> None:
+    play = Play(1, silence_timeout=360.0, patience_after_loss=10.0)
+    play.then(Started())
+    assert do.CallAgainAt(110.0) in play.then(told())
+    play.then(ParentsOffered((SEED,)), *announced(SEED, 0))
+    play.now += 10
+    (ask,) = only(play.then(TimeReached()), do.AskForParents)
+    assert ask.failed == ()
+
+
+# --- a length nobody knows
+
+
+def test_file_of_unknown_length_is_read_from_the_origin_as_one_stream() -> None:
+    play = Play(1 << 10, is_open=True)
+    play.then(Started())
+    commands = play.then(BackToSourceOffered())
+    assert commands == [do.ReportBackToSourceStarted(), do.StreamFromSource()]
+    assert play.then(fetched(0)) == [do.ReportPiece(fetched(0).piece)]
+
+
+def test_stream_ends_with_the_length_whichever_of_its_last_words_comes_first() -> None:
+    for words in ((fetched(1), LengthSettled(20, 2)), (LengthSettled(20, 2), fetched(1))):
+        play = Play(1 << 10, is_open=True).from_source()
+        play.then(fetched(0))
+        assert play.then(*words)[-2:] == [do.ReportFinished(from_source=True, content_length=20), do.Finish()]
+        assert not play.machine.missing
+
+
+def test_file_of_unknown_length_that_is_empty_is_finished_by_its_length() -> None:
+    play = Play(1 << 10, is_open=True).from_source()
+    assert play.then(LengthSettled(0, 0))[-1] == do.Finish()
+
+
+def test_child_of_a_stream_takes_pieces_as_they_are_announced_until_the_length_is_known() -> None:
+    play = Play(1 << 10, is_open=True).from_parents(SEED)
+    assert play.then(*announced(SEED, 0)) == [do.FetchFromParent(PieceNumber(0), SEED.peer_id)]
+    play.then(fetched(0, SEED))
+    play.then(*announced(SEED, 1))
+    assert play.then(LengthSettled(20, 2)) == []
+    assert play.then(fetched(1, SEED))[-1] == do.Finish()
+
+
+def test_pieces_behind_the_end_are_forgotten_when_the_length_is_known() -> None:
+    play = Play(1 << 10, is_open=True, concurrent_piece_count=1).from_parents(SEED)
+    play.then(*announced(SEED, 0, 7))
+    (first,) = play.machine.in_flight
+    assert first in (0, 7)
+    play.then(LengthSettled(10, 1))
+    assert play.machine.missing == PieceSet([0])
+
+
+def test_length_is_settled_once() -> None:
+    play = Play(3)
+    play.then(Started())
+    assert play.then(LengthSettled(10, 1)) == []
+    assert len(play.machine.missing) == 3
+
+
+# --- several downloads of one task
+
+
+def test_piece_found_here_counts_without_being_reported_as_fetched() -> None:
+    play = Play(2).from_parents(SEED)
+    play.then(*announced(SEED, 0, 1))
+    assert not only(play.then(PieceFound(fetched(0).piece)), do.ReportPiece)
+    assert play.then(fetched(1, SEED))[-1] == do.Finish()
+
+
+def test_range_that_is_here_is_finished_without_a_word_to_the_scheduler() -> None:
+    assert Play(2, have=(0, 1), is_whole=False).then(Started()) == [do.Finish()]
 
 
 # --- the scheduler is away

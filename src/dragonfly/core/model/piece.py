@@ -105,6 +105,13 @@ class PieceGeometry:
         """Every piece number, in order."""
         return map(PieceNumber, range(self.piece_count))
 
+    def length_of(self, pieces: "PieceSet") -> Bytes:
+        """Bytes in these pieces together; a number the task does not have counts nothing."""
+        count = len(pieces & PieceSet.full(self.piece_count))
+        last = PieceNumber(self.piece_count - 1)
+        missing = self.piece_length - self.span(last).length if last in pieces else 0
+        return count * self.piece_length - missing
+
     def pieces_in(self, span: ByteRange) -> Iterator[PieceNumber]:
         """Numbers of the pieces that hold a byte of `span`, in order; none for a span behind the end."""
         end = min(span.end, self.content_length)
@@ -134,6 +141,11 @@ class PieceSet:
         made = cls()
         made._bits = (1 << count) - 1
         return made
+
+    @classmethod
+    def of(cls, geometry: PieceGeometry, span: ByteRange | None = None) -> "PieceSet":
+        """The pieces that hold a byte of `span`; all of them without one."""
+        return cls.full(geometry.piece_count) if span is None else cls(geometry.pieces_in(span))
 
     def add(self, number: int) -> None:
         if not 0 <= number < MAX_PIECE_COUNT:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class FileVersion:
-    """Length in bytes, entity tag and date of last change as the origin wrote them; None and "" where it did not say."""
+    """Length in bytes, entity tag and date of last change as the origin wrote them; None and "" where it said nothing."""
 
     content_length: int | None
     etag: str = ""
@@ -16,10 +16,12 @@ class FileVersion:
     def generation(self) -> str:
         """A short name for this version, equal on every host that saw the same one; peers compare it, not the tags.
 
-        Made of the one validator that `difference` would go by, and the length.
+        Made of the one validator that `difference` would go by, and the length; "" where the origin says nothing.
         """
         etag = self.etag if _is_strong(self.etag) else ""
         certain = etag or self.last_modified or self.etag.removeprefix("W/")
+        if self.content_length is None and not certain:
+            return ""
         return hashlib.sha256(f"{self.content_length} {certain}".encode()).hexdigest()[:16]
 
     def difference(self, now: "FileVersion") -> str:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from dragonfly.core.model.ids import PeerId
 from dragonfly.core.model.piece import Piece, PieceNumber
-from dragonfly.core.model.units import Seconds
+from dragonfly.core.model.units import Bytes, Seconds
 from dragonfly.core.transfer.events import Parent
 from dragonfly.errors import DragonflyError
 
@@ -46,6 +46,11 @@ class FetchFromSource:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamFromSource:
+    """Read a file of unknown length from its first byte to its end -> PieceFetched each, LengthSettled, or as above."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReportStarted:
     """To the scheduler: pieces begin to flow from parents."""
 
@@ -84,9 +89,13 @@ class AskForParents:
 
 @dataclass(frozen=True, slots=True)
 class ReportFinished:
-    """To the scheduler: every piece is here. `from_source` where this peer was sent to the origin."""
+    """To the scheduler: every piece is here. `from_source` where this peer was sent to the origin.
+
+    `content_length` is told by whoever read a file of unknown length to its end; None otherwise.
+    """
 
     from_source: bool
+    content_length: Bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +138,7 @@ Command = (
     | UnwatchParent
     | FetchFromParent
     | FetchFromSource
+    | StreamFromSource
     | ReportStarted
     | ReportBackToSourceStarted
     | ReportPiece

@@ -12,6 +12,10 @@
 
 - ASKING waits for the scheduler's word; pieces still under way from earlier parents are welcome meanwhile.
 - Every missing piece is in exactly one place: waiting in the queue, or in flight to one parent or to the origin.
+- A scheduler that promised to tell what pieces hash to is waited for, piece by piece: what it has not told of is not
+  taken from a parent, so nobody can be blamed for what an earlier liar gave. The origin is believed without it.
+- While the length is open (LengthSettled ends that) every possible piece counts as missing, and the origin is read as
+  one stream that is in nobody's books: its pieces come as they come.
 - A lost scheduler does not end a download that has parents: it goes on with them, then with the origin.
 - After FINISHED or FAILED no command is given but those that tell the scheduler.
 Left to others: retrying the origin (the source adapter), writing and checking bytes (the store), deadlines of calls.
@@ -25,7 +29,7 @@ from typing import Any
 
 from dragonfly.core.model.ids import PeerId
 from dragonfly.core.model.piece import PieceNumber, PieceSet
-from dragonfly.core.model.units import Seconds
+from dragonfly.core.model.units import Bytes, Seconds
 from dragonfly.core.transfer.commands import (
     AskForParents,
     CallAgainAt,
@@ -42,6 +46,7 @@ from dragonfly.core.transfer.commands import (
     ReportPiece,
     ReportPieceFailed,
     ReportStarted,
+    StreamFromSource,
     UnwatchParent,
     WatchParent,
 )
@@ -51,6 +56,7 @@ from dragonfly.core.transfer.events import (
     EmptyOffered,
     Event,
     FetchGivenUp,
+    LengthSettled,
     MetadataOnlyOffered,
     ParentDrained,
     ParentLost,
@@ -58,6 +64,8 @@ from dragonfly.core.transfer.events import (
     PieceAnnounced,
     PieceFailed,
     PieceFetched,
+    PieceFound,
+    RootsTold,
     SchedulerLost,
     SchedulerRefused,
     SourceFailed,
@@ -93,15 +101,20 @@ class DownloadTerms:
     patience_after_loss: Seconds = 10.0  # the same, once a parent was lost: it may have been everybody's source
     back_to_source_allowed: bool = True
     source_supports_ranges: bool = True
+    is_whole: bool = True  # False: only a range is wanted, so the end of this download does not finish the task
+    is_open: bool = False  # the length is not known yet
 
 
 class Download:
-    """The machine. `have` are the pieces already here; `missing` every piece still wanted, in flight or not."""
+    """The machine. `missing` is every piece still wanted, in flight or not; the caller's set is left alone."""
 
-    def __init__(self, terms: DownloadTerms, piece_count: int, have: PieceSet, rng: random.Random) -> None:
+    def __init__(self, terms: DownloadTerms, missing: PieceSet, rng: random.Random) -> None:
         self.terms = terms
         self.phase = Phase.NEW
-        self.missing = PieceSet.full(piece_count) - have
+        self.missing = missing - PieceSet()
+        self.is_open = terms.is_open
+        self._is_streaming = False
+        self._settled_length: Bytes | None = None
         self.in_flight: dict[PieceNumber, PeerId | None] = {}  # None: the origin
         self._queue = PieceQueue(self.missing - PieceSet(), rng)
         self._parents = ParentSelector(rng, terms.requests_per_parent)
@@ -115,12 +128,15 @@ class Download:
             BackToSourceOffered: self._on_back_to_source_offered,
             EmptyOffered: self._on_nothing_to_do,
             MetadataOnlyOffered: self._on_metadata_only_offered,
+            RootsTold: self._on_roots_told,
+            LengthSettled: self._on_length_settled,
             SchedulerLost: self._on_scheduler_lost,
             SchedulerRefused: self._on_scheduler_refused,
             PieceAnnounced: self._on_piece_announced,
             ParentDrained: self._on_parent_drained,
             ParentLost: self._on_parent_lost,
             PieceFetched: self._on_piece_fetched,
+            PieceFound: self._on_piece_found,
             PieceFailed: self._on_piece_failed,
             SourceFailed: self._on_source_failed,
             FetchGivenUp: self._on_fetch_given_up,
@@ -143,7 +159,7 @@ class Download:
     def _on_started(self, event: Started, now: Seconds) -> list[Command]:
         if not self.missing:
             self.phase = Phase.FINISHED
-            return [Finish(), Register(metadata_only=True)]
+            return [Finish(), Register(metadata_only=True)] if self.terms.is_whole else [Finish()]
         self.phase = Phase.ASKING
         return [Register()]
 
@@ -174,10 +190,29 @@ class Download:
         self._answers += 1
         return self._back_to_source(event.reason, told_to=True)
 
-    def _on_scheduler_lost(self, event: SchedulerLost, now: Seconds) -> list[Command]:
-        self._scheduler_is_lost = True
-        if self.phase is Phase.FROM_SOURCE or (self.phase is Phase.FROM_PARENTS and self._parents):
+    def _on_roots_told(self, event: RootsTold, now: Seconds) -> list[Command]:
+        self._queue.hold_back()
+        self._queue.tell(event.numbers)
+        return [*self._fetch_more(), CallAgainAt(now + self.terms.patience_after_loss)]
+
+    def _on_length_settled(self, event: LengthSettled, now: Seconds) -> list[Command]:
+        if not self.is_open:
             return []
+        self.is_open, self._settled_length = False, event.content_length
+        self.missing = self.missing & PieceSet.full(event.piece_count)
+        self._queue.cut(event.piece_count)
+        if not self.missing:
+            return self._finish(from_source=self.phase is Phase.FROM_SOURCE)
+        return self._ask_again_if_starving()
+
+    def _on_scheduler_lost(self, event: SchedulerLost, now: Seconds) -> list[Command]:
+        """What it promised it cannot keep: parents are then believed as if nothing had been promised."""
+        self._scheduler_is_lost = True
+        self._queue.hold_nothing_back()
+        if self.phase is Phase.FROM_SOURCE:
+            return []
+        if self.phase is Phase.FROM_PARENTS and self._parents:
+            return self._fetch_more()
         return self._back_to_source(str(event.error))
 
     def _on_scheduler_refused(self, event: SchedulerRefused, now: Seconds) -> list[Command]:
@@ -261,11 +296,12 @@ class Download:
     def _on_time_reached(self, event: TimeReached, now: Seconds) -> list[Command]:
         if self.phase is not Phase.FROM_PARENTS:
             return []
-        patience = self.terms.patience_after_loss if self._has_lost_a_parent else self.terms.silence_timeout
+        terms, is_blameless = self.terms, self._has_lost_a_parent or self._queue.holds_back
+        patience = terms.patience_after_loss if is_blameless else terms.silence_timeout
         due = self._last_news + patience
         if now < due or self.in_flight:
             return [CallAgainAt(max(due, now + 1.0))]
-        return self._ask_again(f"no parent had news for {patience:.0f} s", blames_all=not self._has_lost_a_parent)
+        return self._ask_again(f"no parent had news for {patience:.0f} s", blames_all=not is_blameless)
 
     def _note_news(self, now: Seconds) -> None:
         self._last_news, self._has_lost_a_parent = now, False
@@ -286,6 +322,8 @@ class Download:
 
     def _read_source(self) -> list[Command]:
         """One piece a request where the origin serves ranges, else everything in one read."""
+        if self.is_open or self._is_streaming:
+            return self._stream_source()
         if not self.terms.source_supports_ranges:
             return self._read_source_whole()
         commands: list[Command] = []
@@ -305,25 +343,35 @@ class Download:
             self.in_flight[number] = None
         return [FetchFromSource(numbers)]
 
+    def _stream_source(self) -> list[Command]:
+        if self._is_streaming or self.in_flight:  # a parent's last pieces may still be under way
+            return []
+        self._is_streaming = True
+        return [StreamFromSource()]
+
     def _on_source_failed(self, event: SourceFailed, now: Seconds) -> list[Command]:
         return self._fail(event.error)
 
     # --- the end
 
     def _on_piece_fetched(self, event: PieceFetched, now: Seconds) -> list[Command]:
-        number = event.piece.number
+        return [ReportPiece(event.piece), *self._is_here(event.piece.number, now)]
+
+    def _on_piece_found(self, event: PieceFound, now: Seconds) -> list[Command]:
+        return self._is_here(event.piece.number, now)
+
+    def _is_here(self, number: PieceNumber, now: Seconds) -> list[Command]:
         parent_id = self.in_flight.pop(number, None)
         if parent_id is not None:
             self._parents.delivered(parent_id)
         self._note_news(now)
         self.missing.discard(number)
         self._queue.done(number)
-        commands: list[Command] = [ReportPiece(event.piece)]
         if not self.missing:
-            return commands + self._finish(from_source=self.phase is Phase.FROM_SOURCE)
+            return self._finish(from_source=self.phase is Phase.FROM_SOURCE)
         if self.phase is Phase.FROM_SOURCE:
-            return commands + self._read_source()
-        return commands + self._fetch_more() + self._ask_again_if_starving()
+            return self._read_source()
+        return self._fetch_more() + self._ask_again_if_starving()
 
     def _on_fetch_given_up(self, event: FetchGivenUp, now: Seconds) -> list[Command]:
         return self._fail(event.error)
@@ -334,7 +382,7 @@ class Download:
     def _finish(self, *, from_source: bool) -> list[Command]:
         self.phase = Phase.FINISHED
         unwatch = [UnwatchParent(parent_id) for parent_id in self._parents.clear()]
-        return [*unwatch, ReportFinished(from_source), Finish()]
+        return [*unwatch, ReportFinished(from_source, self._settled_length if from_source else None), Finish()]
 
     def _fail(self, error: DragonflyError) -> list[Command]:
         from_source = self.phase is Phase.FROM_SOURCE

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from dragonfly.core.model.ids import HostId, PeerId
 from dragonfly.core.model.piece import Piece, PieceNumber
+from dragonfly.core.model.units import Bytes
 from dragonfly.errors import DragonflyError
 
 
@@ -41,6 +42,23 @@ class EmptyOffered:
 @dataclass(frozen=True, slots=True)
 class MetadataOnlyOffered:
     """The scheduler notes that this peer holds the task already."""
+
+
+@dataclass(frozen=True, slots=True)
+class RootsTold:
+    """The scheduler told what these pieces must hash to. The first of these, maybe without a number, is a promise:
+    every piece that can be had will be told of, and none is to be taken from a parent before it was.
+    """
+
+    numbers: tuple[PieceNumber, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LengthSettled:
+    """The length of a file that nobody knew is known."""
+
+    content_length: Bytes
+    piece_count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +106,13 @@ class PieceFetched:
 
 
 @dataclass(frozen=True, slots=True)
+class PieceFound:
+    """A piece turned out to be on this disk already: another download of the task brought it meanwhile."""
+
+    piece: Piece
+
+
+@dataclass(frozen=True, slots=True)
 class PieceFailed:
     """A parent did not deliver this piece."""
 
@@ -128,12 +153,15 @@ Event = (
     | BackToSourceOffered
     | EmptyOffered
     | MetadataOnlyOffered
+    | RootsTold
+    | LengthSettled
     | SchedulerLost
     | SchedulerRefused
     | PieceAnnounced
     | ParentDrained
     | ParentLost
     | PieceFetched
+    | PieceFound
     | PieceFailed
     | SourceFailed
     | FetchGivenUp

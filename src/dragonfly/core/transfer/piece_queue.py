@@ -5,7 +5,7 @@ peers that see the same counts from all asking for the same piece at once.
 """
 
 import random
-from collections.abc import Container
+from collections.abc import Container, Iterable
 
 from dragonfly.core.model.ids import PeerId
 from dragonfly.core.model.piece import PieceNumber, PieceSet
@@ -17,7 +17,40 @@ class PieceQueue:
     def __init__(self, wanted: PieceSet, rng: random.Random) -> None:
         self.waiting = wanted
         self._holders: dict[PieceNumber, set[PeerId]] = {}
+        self._told: PieceSet | None = None  # None: nothing was promised
         self._rng = rng
+
+    def hold_back(self) -> None:
+        """From now on give out only pieces that were told of, unless that began earlier."""
+        if self._told is None:
+            self._told = PieceSet()
+
+    def tell(self, numbers: Iterable[PieceNumber]) -> None:
+        """These may be given out."""
+        if self._told is not None:
+            for number in numbers:
+                self._told.add(number)
+
+    def hold_nothing_back(self) -> None:
+        """Nobody will tell of pieces any more."""
+        self._told = None
+
+    def is_held_back(self, number: PieceNumber) -> bool:
+        """Whether the piece has to be told of before it may be asked for."""
+        return self._told is not None and number not in self._told
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether a waiting piece that some parent has is held back."""
+        return any(
+            holders and number in self.waiting and self.is_held_back(number)
+            for number, holders in self._holders.items()
+        )
+
+    def cut(self, piece_count: int) -> None:
+        """The file ends after so many pieces."""
+        self.waiting = self.waiting & PieceSet.full(piece_count)
+        self._holders = {number: holders for number, holders in self._holders.items() if number < piece_count}
 
     def announce(self, number: PieceNumber, parent_id: PeerId) -> None:
         """`parent_id` has `number` from now on."""
@@ -60,7 +93,11 @@ class PieceQueue:
         best: list[PieceNumber] = []
         fewest = 0
         for number, holders in self._holders.items():
-            if number not in self.waiting or not any(holder in free_parents for holder in holders):
+            if (
+                number not in self.waiting
+                or self.is_held_back(number)
+                or not any(holder in free_parents for holder in holders)
+            ):
                 continue
             if not best or len(holders) < fewest:
                 best, fewest = [number], len(holders)
