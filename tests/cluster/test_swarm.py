@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import grpc
@@ -31,73 +30,68 @@ from dragonfly.testing.origin import Origin
 from dragonfly.testing.origin_answer import Fault
 from dragonfly.wire.pb import dfdaemon_pb2, dfdaemon_pb2_grpc
 
-CONTENT = os.urandom(10 * MiB + 12345)  # three pieces, the last one short
-
-
-@pytest.fixture
-def origin() -> Iterator[Origin]:
-    with Origin() as made:
-        made.put("/file", CONTENT)
-        yield made
-
-
-@pytest.fixture
-async def cluster(tmp_path: Path) -> AsyncIterator[LocalCluster]:
-    async with LocalCluster(tmp_path, peers=4) as made:
-        yield made
-
 
 def read_from(origin: Origin, path: str = "/file") -> int:
     """Bytes of the file that the origin sent; the question each download asks first costs one byte."""
     return origin.counters().body_bytes.get(path, 0)
 
 
-async def test_many_peers_at_once_read_the_origin_once(cluster: LocalCluster, origin: Origin, tmp_path: Path) -> None:
+async def test_many_peers_at_once_read_the_origin_once(
+    cluster: LocalCluster, origin: Origin, tmp_path: Path, content: bytes
+) -> None:
     outputs = [tmp_path / f"out-{number}" for number in range(4)]
     downloads = (p.download(origin.url("/file"), output=o) for p, o in zip(cluster.peers, outputs, strict=True))
     done = await asyncio.gather(*downloads)
-    assert all(output.read_bytes() == CONTENT for output in outputs)
-    assert read_from(origin) <= len(CONTENT) + 5
-    assert [seen.bytes_from for seen in done] == [{"REMOTE_PEER": len(CONTENT)}] * 4
+    assert all(output.read_bytes() == content for output in outputs)
+    assert read_from(origin) <= len(content) + 5
+    assert [seen.bytes_from for seen in done] == [{"REMOTE_PEER": len(content)}] * 4
 
 
-async def test_second_download_on_a_host_is_local(cluster: LocalCluster, origin: Origin, tmp_path: Path) -> None:
+async def test_second_download_on_a_host_is_local(
+    cluster: LocalCluster, origin: Origin, tmp_path: Path, content: bytes
+) -> None:
     peer = cluster.peers[0]
     await peer.download(origin.url("/file"))
     again = await peer.download(origin.url("/file"), output=tmp_path / "out")
-    assert again.bytes_from == {"LOCAL_PEER": len(CONTENT)}
-    assert (tmp_path / "out").read_bytes() == CONTENT
+    assert again.bytes_from == {"LOCAL_PEER": len(content)}
+    assert (tmp_path / "out").read_bytes() == content
 
 
-async def test_callers_of_one_host_share_one_flight(cluster: LocalCluster, origin: Origin, tmp_path: Path) -> None:
+async def test_callers_of_one_host_share_one_flight(
+    cluster: LocalCluster, origin: Origin, tmp_path: Path, content: bytes
+) -> None:
     outputs = [tmp_path / f"out-{number}" for number in range(5)]
     await asyncio.gather(*(cluster.peers[0].download(origin.url("/file"), output=output) for output in outputs))
-    assert all(output.read_bytes() == CONTENT for output in outputs)
-    assert read_from(origin) <= len(CONTENT) + 6
+    assert all(output.read_bytes() == content for output in outputs)
+    assert read_from(origin) <= len(content) + 6
 
 
-async def test_late_peer_is_served_by_earlier_ones(cluster: LocalCluster, origin: Origin) -> None:
+async def test_late_peer_is_served_by_earlier_ones(cluster: LocalCluster, origin: Origin, content: bytes) -> None:
     await cluster.peers[0].download(origin.url("/file"))
     before = read_from(origin)
     await cluster.seed_peers[0].stop()
     late = await cluster.peers[1].download(origin.url("/file"))
-    assert late.bytes_from == {"REMOTE_PEER": len(CONTENT)}
+    assert late.bytes_from == {"REMOTE_PEER": len(content)}
     assert read_from(origin) == before + 1
     await cluster.seed_peers[0].start()
 
 
 @pytest.mark.parametrize("length", [0, 1, 4 * MiB, 4 * MiB + 1])
-async def test_file_of_any_length_arrives(cluster: LocalCluster, origin: Origin, tmp_path: Path, length: int) -> None:
-    origin.put("/sized", CONTENT[:length])
+async def test_file_of_any_length_arrives(
+    cluster: LocalCluster, origin: Origin, tmp_path: Path, length: int, content: bytes
+) -> None:
+    origin.put("/sized", content[:length])
     done = await cluster.peers[0].download(origin.url("/sized"), output=tmp_path / "out")
-    assert (tmp_path / "out").read_bytes() == CONTENT[:length]
+    assert (tmp_path / "out").read_bytes() == content[:length]
     assert done.content_length == length
 
 
-async def test_origin_without_ranges_is_read_in_one_go(cluster: LocalCluster, origin: Origin, tmp_path: Path) -> None:
+async def test_origin_without_ranges_is_read_in_one_go(
+    cluster: LocalCluster, origin: Origin, tmp_path: Path, content: bytes
+) -> None:
     origin.fail("/file", Fault(ignore_range=True))
     await cluster.peers[0].download(origin.url("/file"), output=tmp_path / "out")
-    assert (tmp_path / "out").read_bytes() == CONTENT
+    assert (tmp_path / "out").read_bytes() == content
 
 
 async def test_task_id_is_the_references(cluster: LocalCluster, origin: Origin) -> None:
@@ -108,36 +102,40 @@ async def test_task_id_is_the_references(cluster: LocalCluster, origin: Origin) 
 # --- seeds and schedulers that are away
 
 
-async def test_without_a_seed_one_peer_goes_to_the_origin_for_all(tmp_path: Path, origin: Origin) -> None:
+async def test_without_a_seed_one_peer_goes_to_the_origin_for_all(
+    tmp_path: Path, origin: Origin, content: bytes
+) -> None:
     async with LocalCluster(tmp_path, seed_peers=0, peers=4) as cluster:
         done = await asyncio.gather(*(peer.download(origin.url("/file")) for peer in cluster.peers))
-    assert read_from(origin) <= len(CONTENT) + 4
-    assert sum(seen.bytes_from["BACK_TO_SOURCE"] for seen in done) == len(CONTENT)
+    assert read_from(origin) <= len(content) + 4
+    assert sum(seen.bytes_from["BACK_TO_SOURCE"] for seen in done) == len(content)
 
 
 async def test_without_a_scheduler_a_download_reads_the_origin_and_says_so(
-    cluster: LocalCluster, origin: Origin, tmp_path: Path
+    cluster: LocalCluster, origin: Origin, tmp_path: Path, content: bytes
 ) -> None:
     await cluster.stop_scheduler()
     done = await cluster.peers[0].download(origin.url("/file"), output=tmp_path / "out")
-    assert done.bytes_from == {"BACK_TO_SOURCE": len(CONTENT)}
+    assert done.bytes_from == {"BACK_TO_SOURCE": len(content)}
     assert "downloading from the origin: no scheduler answers" in done.notices[0]
-    assert (tmp_path / "out").read_bytes() == CONTENT
+    assert (tmp_path / "out").read_bytes() == content
 
 
-async def test_daemons_join_a_scheduler_that_returns(cluster: LocalCluster, origin: Origin) -> None:
+async def test_daemons_join_a_scheduler_that_returns(cluster: LocalCluster, origin: Origin, content: bytes) -> None:
     await cluster.stop_scheduler()
     await cluster.start_scheduler()
     await cluster.until_announced()
     done = await cluster.peers[0].download(origin.url("/file"))
-    assert done.bytes_from == {"REMOTE_PEER": len(CONTENT)}
+    assert done.bytes_from == {"REMOTE_PEER": len(content)}
 
 
-async def test_scheduler_that_just_started_is_introduced_to_whoever_asks(cluster: LocalCluster, origin: Origin) -> None:
+async def test_scheduler_that_just_started_is_introduced_to_whoever_asks(
+    cluster: LocalCluster, origin: Origin, content: bytes
+) -> None:
     await cluster.stop_scheduler()
     await cluster.start_scheduler()
     done = await cluster.peers[0].download(origin.url("/file"))  # before the next announcement
-    assert sum(done.bytes_from.values()) == len(CONTENT)
+    assert sum(done.bytes_from.values()) == len(content)
     assert not done.notices
 
 
@@ -147,21 +145,23 @@ async def test_daemon_leaves_the_scheduler_when_it_stops(cluster: LocalCluster) 
     await cluster.peers[0].start()
 
 
-async def test_seed_host_can_be_asked_itself(cluster: LocalCluster, origin: Origin, tmp_path: Path) -> None:
+async def test_seed_host_can_be_asked_itself(
+    cluster: LocalCluster, origin: Origin, tmp_path: Path, content: bytes
+) -> None:
     await cluster.seed_peers[0].download(origin.url("/file"), output=tmp_path / "out")
-    assert (tmp_path / "out").read_bytes() == CONTENT
+    assert (tmp_path / "out").read_bytes() == content
 
 
 async def test_stored_task_survives_a_restart_of_its_daemon(
-    cluster: LocalCluster, origin: Origin, tmp_path: Path
+    cluster: LocalCluster, origin: Origin, tmp_path: Path, content: bytes
 ) -> None:
     peer = cluster.peers[0]
     await peer.download(origin.url("/file"))
     await peer.stop()
     await peer.start()
     done = await peer.download(origin.url("/file"), output=tmp_path / "out")
-    assert done.bytes_from == {"LOCAL_PEER": len(CONTENT)}
-    assert (tmp_path / "out").read_bytes() == CONTENT
+    assert done.bytes_from == {"LOCAL_PEER": len(content)}
+    assert (tmp_path / "out").read_bytes() == content
 
 
 # --- origins that say no, or lie
@@ -191,30 +191,34 @@ async def test_origin_that_is_not_there_is_named(cluster: LocalCluster) -> None:
         await cluster.peers[0].download("http://127.0.0.1:9/file")
 
 
-async def test_file_that_changes_midway_is_refused_whole(origin: Origin, tmp_path: Path) -> None:
-    origin.fail("/file", Fault(changes_after=5 * MiB, becomes=CONTENT[::-1]))
+async def test_file_that_changes_midway_is_refused_whole(origin: Origin, tmp_path: Path, content: bytes) -> None:
+    origin.fail("/file", Fault(changes_after=5 * MiB, becomes=content[::-1]))
     async with LocalCluster(tmp_path, peers=1, settings={"download.concurrentPieceCount": "1"}) as cluster:
         with pytest.raises(SourceChanged):
             await cluster.peers[0].download(origin.url("/file"), output=tmp_path / "out")
         assert not (tmp_path / "out").exists()
         await cluster.peers[0].download(origin.url("/file"), output=tmp_path / "out")  # the new version, whole
-    assert (tmp_path / "out").read_bytes() == CONTENT[::-1]
+    assert (tmp_path / "out").read_bytes() == content[::-1]
 
 
-async def test_changed_file_is_fetched_anew(cluster: LocalCluster, origin: Origin, tmp_path: Path) -> None:
+async def test_changed_file_is_fetched_anew(
+    cluster: LocalCluster, origin: Origin, tmp_path: Path, content: bytes
+) -> None:
     peer = cluster.peers[0]
     await peer.download(origin.url("/file"))
-    origin.put("/file", CONTENT[::-1])
+    origin.put("/file", content[::-1])
     await peer.download(origin.url("/file"), output=tmp_path / "out")
-    assert (tmp_path / "out").read_bytes() == CONTENT[::-1]
+    assert (tmp_path / "out").read_bytes() == content[::-1]
 
 
-async def test_credentials_reach_the_origin_through_the_seed(cluster: LocalCluster, origin: Origin) -> None:
+async def test_credentials_reach_the_origin_through_the_seed(
+    cluster: LocalCluster, origin: Origin, content: bytes
+) -> None:
     origin.fail("/file", Fault(authorization="Bearer right"))
     with pytest.raises(SourceForbidden):
         await cluster.peers[0].download(origin.url("/file"))
     done = await cluster.peers[0].download(origin.url("/file"), request_header={"Authorization": "Bearer right"})
-    assert done.bytes_from == {"REMOTE_PEER": len(CONTENT)}
+    assert done.bytes_from == {"REMOTE_PEER": len(content)}
     with pytest.raises(SourceForbidden):  # though it is stored here
         await cluster.peers[0].download(origin.url("/file"))
 
@@ -233,8 +237,10 @@ async def test_forbidding_priority_is_refused(cluster: LocalCluster, origin: Ori
         await cluster.peers[0].download(origin.url("/file"), priority=1)
 
 
-async def test_wrong_digest_delivers_nothing(cluster: LocalCluster, origin: Origin, tmp_path: Path) -> None:
-    right = hashlib.sha256(CONTENT).hexdigest()
+async def test_wrong_digest_delivers_nothing(
+    cluster: LocalCluster, origin: Origin, tmp_path: Path, content: bytes
+) -> None:
+    right = hashlib.sha256(content).hexdigest()
     with pytest.raises(ContentDigestMismatch):
         await cluster.peers[0].download(origin.url("/file"), output=tmp_path / "out", digest="sha256:" + "0" * 64)
     assert not (tmp_path / "out").exists()
@@ -282,7 +288,7 @@ async def test_deleted_task_is_gone(cluster: LocalCluster, origin: Origin) -> No
 
 
 async def test_download_that_was_given_up_can_be_asked_for_again_at_once(
-    cluster: LocalCluster, origin: Origin, tmp_path: Path
+    cluster: LocalCluster, origin: Origin, tmp_path: Path, content: bytes
 ) -> None:
     origin.fail("/file", Fault(silent_after=5 * MiB, times=8))
     await cluster.stop_scheduler()  # so that this peer reads the origin itself
@@ -297,7 +303,7 @@ async def test_download_that_was_given_up_can_be_asked_for_again_at_once(
     except Overloaded:  # threads still wait for the silent origin: it is said, and nothing is lost
         assert not (tmp_path / "out").exists()
     else:
-        assert (tmp_path / "out").read_bytes() == CONTENT
+        assert (tmp_path / "out").read_bytes() == content
 
 
 async def test_daemon_stops_though_an_origin_says_nothing(origin: Origin, tmp_path: Path) -> None:
@@ -314,7 +320,9 @@ async def test_daemon_stops_though_an_origin_says_nothing(origin: Origin, tmp_pa
             await daemon.start()
 
 
-async def test_caller_who_forbids_the_origin_does_not_forbid_it_to_others(tmp_path: Path, origin: Origin) -> None:
+async def test_caller_who_forbids_the_origin_does_not_forbid_it_to_others(
+    tmp_path: Path, origin: Origin, content: bytes
+) -> None:
     async with LocalCluster(tmp_path, seed_peers=0, peers=1) as cluster:
         peer = cluster.peers[0]
         strict, free = await asyncio.gather(
@@ -323,20 +331,20 @@ async def test_caller_who_forbids_the_origin_does_not_forbid_it_to_others(tmp_pa
             return_exceptions=True,
         )
     assert not isinstance(free, BaseException)
-    assert (tmp_path / "out").read_bytes() == CONTENT
+    assert (tmp_path / "out").read_bytes() == content
     assert isinstance(strict, NoSourceAllowed) or not isinstance(strict, BaseException)
 
 
-async def test_content_that_proved_wrong_is_not_kept(cluster: LocalCluster, origin: Origin) -> None:
+async def test_content_that_proved_wrong_is_not_kept(cluster: LocalCluster, origin: Origin, content: bytes) -> None:
     peer = cluster.peers[0]
     with pytest.raises(ContentDigestMismatch):
         await peer.download(origin.url("/file"), digest="sha256:" + "0" * 64)
     again = await peer.download(origin.url("/file"))
-    assert again.bytes_from == {"REMOTE_PEER": len(CONTENT)}
+    assert again.bytes_from == {"REMOTE_PEER": len(content)}
 
 
 async def test_second_output_of_a_host_is_a_file_of_its_own(
-    cluster: LocalCluster, origin: Origin, tmp_path: Path
+    cluster: LocalCluster, origin: Origin, tmp_path: Path, content: bytes
 ) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     for output in (first, second):
@@ -344,7 +352,7 @@ async def test_second_output_of_a_host_is_a_file_of_its_own(
         await cluster.peers[0].download(origin.url("/file"), output=output, overwrite=True)
     assert first.stat().st_ino != second.stat().st_ino
     second.write_bytes(b"edited")
-    assert first.read_bytes() == CONTENT
+    assert first.read_bytes() == content
 
 
 async def test_password_in_a_url_is_not_told(cluster: LocalCluster, tmp_path: Path, origin: Origin) -> None:

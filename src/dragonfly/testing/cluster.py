@@ -33,22 +33,40 @@ DOWNLOAD_TIMEOUT: Seconds = 60.0
 
 @dataclass(slots=True)
 class Downloaded:
-    """What one caller of DownloadTask saw: bytes by where they came from, and what it was told."""
+    """What one caller of DownloadTask saw: bytes by where they came from, and what it was told.
+
+    `parts` are the bytes themselves by their offset in the task, where the caller asked for them.
+    """
 
     task_id: str = ""
     content_length: int = 0
+    was_open: bool = False
     bytes_from: Counter[str] = field(default_factory=Counter)  # BACK_TO_SOURCE, REMOTE_PEER, LOCAL_PEER
     notices: list[str] = field(default_factory=list)
+    parts: dict[int, bytes] = field(default_factory=dict)
+
+    @property
+    def content(self) -> bytes:
+        """The parts one behind the other; raises ValueError where one is missing between them."""
+        joined = b""
+        for offset, part in sorted(self.parts.items()):
+            if offset != min(self.parts) + len(joined):
+                raise ValueError(f"nothing came for offset {min(self.parts) + len(joined)}")
+            joined += part
+        return joined
 
     def add(self, response: dfdaemon_pb2.DownloadTaskResponse) -> None:
         self.task_id = response.task_id
         if response.WhichOneof("response") == "download_task_started_response":
             started = response.download_task_started_response
             self.content_length = started.content_length
+            self.was_open |= started.is_open
             self.notices += [started.notice] if started.notice else []
         else:
             piece = response.download_piece_finished_response.piece
             self.bytes_from[common_pb2.TrafficType.Name(piece.traffic_type)] += piece.length
+            if piece.content:
+                self.parts[piece.offset] = piece.content
 
 
 class LocalDaemon:
@@ -94,6 +112,12 @@ class LocalDaemon:
                 unreachable = DaemonUnreachable(endpoint=self.socket, reason=error.details() or "no answer")
                 raise remote_error(error, unreachable=unreachable) from error
         return done
+
+    async def stat_local_task(self, task_id: str) -> dfdaemon_pb2.StatLocalTaskResponse:
+        """What the daemon stores of a task."""
+        async with open_channel(f"unix:{self.socket}") as channel:
+            stub = dfdaemon_pb2_grpc.DfdaemonDownloadStub(channel)
+            return await stub.StatLocalTask(dfdaemon_pb2.StatLocalTaskRequest(task_id=task_id))
 
 
 class LocalCluster:
