@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class FileVersion:
-    """Length in bytes, entity tag and date of last change as the origin wrote them; None and "" where it said nothing."""
+    """Length in bytes, entity tag and date of last change as the origin wrote them; None and "" where it is silent."""
 
     content_length: int | None
     etag: str = ""
