@@ -2,17 +2,21 @@
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from threading import Barrier, Event, Thread
 from zlib import crc32
 
 import pytest
+from blake3 import blake3
 
 from dragonfly.core.model.ids import TaskId, TaskKey, content_task_id, public_task
 from dragonfly.core.model.piece import Piece, PieceGeometry, PieceNumber
 from dragonfly.core.model.principal import TenantScope
+from dragonfly.core.model.units import MiB
 from dragonfly.errors import PieceDigestMismatch, PieceLengthMismatch, PieceNotFound, StorageError, TaskNotFound
 from dragonfly.storage.disk import DiskStore
+from dragonfly.storage.memory import MemoryStore
 from dragonfly.storage.store import OriginFacts, TaskStore
 
 DEADLINE = 10.0
@@ -43,7 +47,11 @@ def disk_store(directory: Path, clock: FakeTime) -> TaskStore:
     return DiskStore(directory / "store", free_reserve=0, clock=clock)
 
 
-STORES: dict[str, Callable[[Path, FakeTime], TaskStore]] = {"disk": disk_store}
+def memory_store(directory: Path, clock: FakeTime) -> TaskStore:
+    return MemoryStore(64 * MiB, clock=clock)
+
+
+STORES: dict[str, Callable[[Path, FakeTime], TaskStore]] = {"disk": disk_store, "memory": memory_store}
 
 
 @pytest.fixture(params=STORES.values(), ids=STORES)
@@ -56,6 +64,10 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, clock: FakeTime) -> It
 @pytest.fixture
 def task(store: TaskStore) -> TaskKey:
     return store.create(KEY, GEOMETRY, ORIGIN).key
+
+
+def hash_of(data: bytes) -> bytes:
+    return bytes(blake3(data).digest())
 
 
 def content_of(number: PieceNumber, geometry: PieceGeometry = GEOMETRY) -> bytes:
@@ -119,9 +131,11 @@ def test_of_many_who_create_a_task_at_once_one_does(store: TaskStore) -> None:
 
 def test_a_committed_piece_is_read_back_with_its_facts(store: TaskStore, task: TaskKey) -> None:
     piece = write(store, task, TWO)
-    assert piece == Piece(TWO, 2000, 345, f"crc32:{crc32(CONTENT[2000:])}", "parent", 0.5)
+    leaves = hash_of(CONTENT[2000:])
+    assert piece == Piece(TWO, 2000, 345, f"crc32:{crc32(CONTENT[2000:])}", "parent", 0.5, hash_of(leaves), leaves)
     assert read(store, task, TWO) == CONTENT[2000:]
-    assert store.pieces(task) == [piece]
+    assert store.pieces(task) == [replace(piece, leaves=b"")]
+    assert store.leaves(task, TWO) == leaves
     stored = store.get(task)
     assert stored is not None
     assert list(stored.pieces) == [TWO]

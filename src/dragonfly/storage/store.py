@@ -48,7 +48,11 @@ class StoredTask:
     pieces: PieceSet
     created_at: Seconds
     updated_at: Seconds
+    """When it was last used: a piece of it written, read or followed, or its file asked for."""
     finished_at: Seconds | None = None
+    room: Bytes = 0
+    """Bytes of disk or memory it takes."""
+    is_in_use: bool = False
 
     @property
     def version(self) -> FileVersion:
@@ -66,14 +70,21 @@ class PieceWriter(Protocol):
 
     number: PieceNumber
     offset: Bytes  # where the piece begins in the task, for whoever brings it to be checked against
-    length: Bytes
+
+    @property
+    def length(self) -> Bytes:
+        """Of the whole piece; the last one of an open task becomes shorter when the task's length is settled."""
 
     @property
     def remaining(self) -> Bytes:
         """Bytes not written yet."""
 
     def write(self, view: memoryview) -> None:
-        """Append. Raises PieceLengthMismatch beyond the piece's end, DiskFull, StorageError."""
+        """Append. Raises PieceLengthMismatch beyond the piece's end, DiskFull, StorageError.
+
+        Where somebody follows the piece, what was certain of it stays: bytes that differ from it raise
+        PieceDigestMismatch. After any error only `restart` goes on.
+        """
 
     def restart(self, *, leaves: bytes = b"", digest: str = "", is_certain: bool = False) -> None:
         """Take the piece from its start, from somebody (else): forget what was written.
@@ -81,12 +92,14 @@ class PieceWriter(Protocol):
         `leaves` are the hashes its leaves must have, 32 bytes each, proven already; each is compared as soon as it is
         full, and a wrong one raises PieceDigestMismatch from `write`. `digest` is what the giver says the whole will
         have; followers are told. `is_certain`: the bytes come from the origin, readers may follow them as they come.
+        Raises PieceDigestMismatch where there are not as many hashes as the piece has leaves.
         """
 
     def commit(self, *, parent_id: str | None, cost: Seconds, expected_digest: str = "", root: bytes = b"") -> Piece:
         """Keep the piece, with the root and the leaves it turned out to have where the store hashes.
 
-        Raises PieceLengthMismatch if short, PieceDigestMismatch if it has not `expected_digest` or not `root`.
+        Raises PieceLengthMismatch if short, PieceDigestMismatch if it has not `expected_digest` or not `root` (nothing
+        has a root where nothing was hashed), PieceNotFound if the task turned out to end before it, TaskNotFound.
         """
 
     def __enter__(self) -> Self: ...
@@ -116,13 +129,19 @@ class PieceFollower(Protocol):
     fd: int
     position: Bytes  # of the piece's first byte in `fd`
     number: PieceNumber
-    length: Bytes
-    digest: str  # of the whole piece; "" where nobody has said so yet
+
+    @property
+    def length(self) -> Bytes:
+        """As a writer's."""
+
+    @property
+    def digest(self) -> str:
+        """Of the whole piece; "" where nobody has said so yet."""
 
     def wait_beyond(self, count: Bytes, timeout: Seconds) -> Bytes:
         """How many bytes from the piece's first one may be read: more than `count`, or what there is at the timeout.
 
-        Never less than it was. Raises PieceNotFound where the piece was given up.
+        Never less than it was. Raises PieceNotFound where the piece was given up and nobody else took it over at once.
         """
 
     def __enter__(self) -> Self: ...
@@ -134,9 +153,10 @@ class PieceFollower(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What a store takes, by its own counters. `stored` are the bytes of whole and claimed pieces."""
+    """What a store takes, by its own counters."""
 
     stored: Bytes
+    """The room of all tasks: the whole length, or of sparse ones the pieces that are here or were ever claimed."""
     task_count: int
     capacity: Bytes
     """Of the file system it lies on (or of the memory it may take)."""
@@ -170,7 +190,13 @@ class TaskStore(Protocol):
         """
 
     def pieces(self, key: TaskKey) -> list[Piece]:
-        """The finished pieces, by number. Raises TaskNotFound."""
+        """The finished pieces, by number, without their leaves. Raises TaskNotFound."""
+
+    def leaves(self, key: TaskKey, number: PieceNumber) -> bytes:
+        """The hashes of a finished piece's leaves, 32 bytes each; empty where they were not computed.
+
+        Not with the piece, because 1 TiB has 128 MiB of them. Raises TaskNotFound, PieceNotFound.
+        """
 
     def claim(self, key: TaskKey, number: PieceNumber) -> PieceWriter:
         """Become the one writer of a piece. FileExistsError if it is finished or claimed.
@@ -199,14 +225,20 @@ class TaskStore(Protocol):
     def content_path(self, key: TaskKey, span: ByteRange | None = None) -> Path:
         """The file that holds the whole content of a finished task, or at least `span` of it at its place.
 
-        Raises TaskNotFound, also where some of it is missing.
+        Raises TaskNotFound, also where some of it is missing. Pin the task while the path is in use.
         """
 
     def pin(self, key: TaskKey) -> AbstractContextManager[None]:
         """Keep the task from being evicted for a while. Raises TaskNotFound."""
 
     def evict(self, key: TaskKey) -> Bytes:
-        """Delete a task unless it is in use; the bytes of disk that gives back, 0 where it is in use or unknown."""
+        """Delete a task unless it is in use; the bytes of disk that gives back.
+
+        0 where it is in use or unknown, and where somebody's hard link keeps the bytes.
+        """
+
+    def cool(self, key: TaskKey) -> None:
+        """Let the operating system drop a task's bytes from its page cache. No use of it, and no error if unknown."""
 
     def usage(self) -> Usage:
         """What the store takes and what is left. Cheap: counters, and one question to the file system."""
