@@ -1,31 +1,127 @@
-"""One answer of the piece server: a head, then maybe a run of a file, sent as far as the socket takes it."""
+"""One answer of the piece server: a head, then maybe a run of a file, sent as far as the child and the limits let it.
 
-import os
-import socket
+The run may still be growing: a piece that is coming in is sent below its watermark. Such an answer names the digest
+that our own parent claims, so it is broken off, and the connection reset, if the piece is given up or turns out to
+have another digest; its last byte waits until the piece is kept.
+"""
+
 import time
-from typing import Final
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Final, Protocol
 
 from dragonfly.core.model.ids import TaskKey
-from dragonfly.core.model.units import Bytes, MiB, Seconds
-from dragonfly.storage.store import PieceReader
+from dragonfly.core.model.units import Bytes, Seconds
+from dragonfly.dfdaemon.pieces.channel import SENDFILE_LENGTH, Channel
+from dragonfly.errors import PieceNotFound, TaskNotFound
+from dragonfly.storage.store import PieceFollower, PieceReader
 from dragonfly.wire.vortex import ContentHead, Refusal, RefusalCode, Tag
 
-SENDFILE_LENGTH: Final[Bytes] = 16 * MiB  # one call: so often a worker looks up while a fast child takes a long piece
+COMMIT_POLL: Final[Seconds] = 0.002  # all leaves are here; the keeping of a piece takes less than this
+
+Grant = Callable[[TaskKey, Bytes], tuple[Bytes, Seconds]]
+"""How many of the wanted bytes may go now; where none may, after how many seconds to ask again."""
+
+
+class Next(Enum):
+    """What an answer waits for."""
+
+    NOTHING = auto()  # it is sent
+    ROOM = auto()  # for the child to take what was sent
+    LATER = auto()  # for its `pause` to pass: the limit, or the piece being kept
+    BYTES = auto()  # for the piece to grow
+
+
+class Content(Protocol):
+    """The run of a file that is to be sent."""
+
+    fd: int
+    position: Bytes
+    length: Bytes
+    is_held: bool
+    """Whether all bytes are here but the last one may not go yet."""
+
+    def ready(self) -> Bytes:
+        """How much of it may be sent. Raises ConnectionError where the piece will not come."""
+
+    def wait_beyond(self, count: Bytes, timeout: Seconds) -> None:
+        """Be back when more than `count` bytes are ready, or after `timeout`. Raises ConnectionError."""
+
+    def close(self) -> None:
+        """Give the file back."""
+
+
+class WholePiece:
+    """A finished piece."""
+
+    def __init__(self, reader: PieceReader) -> None:
+        self._reader = reader
+        self.is_held = False
+        self.fd, self.position, self.length = reader.fd, reader.position, reader.piece.length
+
+    def ready(self) -> Bytes:
+        return self.length
+
+    def wait_beyond(self, count: Bytes, timeout: Seconds) -> None:
+        return
+
+    def close(self) -> None:
+        self._reader.__exit__(None, None, None)
+
+
+class GrowingPiece:
+    """A piece that comes in; `kept_digest` is None until it is kept."""
+
+    def __init__(self, follower: PieceFollower, kept_digest: Callable[[], str | None]) -> None:
+        self._follower = follower
+        self._kept_digest = kept_digest
+        self._is_kept = self.is_held = False
+        self.digest = follower.digest
+        self.fd, self.position, self.length = follower.fd, follower.position, follower.length
+
+    def ready(self) -> Bytes:
+        count = self._looked(self.length, 0.0)
+        if count < self.length or self._is_kept:
+            return count
+        digest = self._kept_digest()
+        self._check(digest or self.digest)
+        self._is_kept, self.is_held = digest is not None, digest is None
+        return count if self._is_kept else count - 1
+
+    def wait_beyond(self, count: Bytes, timeout: Seconds) -> None:
+        self._looked(count, timeout)
+
+    def close(self) -> None:
+        self._follower.__exit__(None, None, None)
+
+    def _looked(self, count: Bytes, timeout: Seconds) -> Bytes:
+        try:
+            count = self._follower.wait_beyond(count, timeout)
+        except (PieceNotFound, TaskNotFound) as error:
+            raise ConnectionError("the piece was given up while it was sent on") from error
+        self._check(self._follower.digest)
+        return count
+
+    def _check(self, digest: str) -> None:
+        if digest != self.digest:
+            raise ConnectionError("the piece has another digest than was told")
 
 
 class Answer:
-    """What is left to send. Owns the reader, if there is one; `close` gives it back."""
+    """What is left to send. Owns the content, if there is some; `close` gives it back."""
 
-    def __init__(self, head: bytes, reader: PieceReader | None = None, key: TaskKey | None = None) -> None:
+    def __init__(self, head: bytes, content: Content | None = None, key: TaskKey | None = None) -> None:
         self._head = memoryview(head)
-        self._reader = reader
-        self._position = reader.position if reader else 0
-        self._left: Bytes = reader.piece.length if reader else 0
+        self._content = content
+        self._sent: Bytes = 0
+        self._granted: Bytes = 0  # and not sent yet
         self.key = key
-        self.length = self._left
+        self.length: Bytes = content.length if content else 0
+        self.moved = False  # whether the last `send` got a byte out
+        self.pause: Seconds = 0.0
 
     @classmethod
-    def with_piece(cls, key: TaskKey, reader: PieceReader, tag: Tag, now: Seconds) -> "Answer":
+    def with_piece(cls, key: TaskKey, reader: PieceReader, tag: Tag) -> "Answer":
         piece = reader.piece
         head = ContentHead(
             number=piece.number,
@@ -34,51 +130,77 @@ class Answer:
             digest=piece.digest,
             parent_id=piece.parent_id or "",
             cost=max(int(piece.cost), 0),
-            created_at=int(now),
+            created_at=int(time.time()),
             tag=Tag(tag + 1),
         )
-        return cls(head.encode(), reader, key)
+        return cls(head.encode(), WholePiece(reader), key)
+
+    @classmethod
+    def with_growing(
+        cls, key: TaskKey, follower: PieceFollower, offset: Bytes, tag: Tag, kept_digest: Callable[[], str | None]
+    ) -> "Answer":
+        content = GrowingPiece(follower, kept_digest)
+        head = ContentHead(
+            number=follower.number,
+            offset=offset,
+            length=content.length,
+            digest=content.digest,
+            created_at=int(time.time()),
+            tag=Tag(tag + 1),
+        )
+        return cls(head.encode(), content, key)
 
     @classmethod
     def refusing(cls, code: RefusalCode, message: str) -> "Answer":
         return cls(Refusal(code, message).encode())
 
-    @property
-    def is_complete(self) -> bool:
-        return not self._head and self._left == 0
-
-    def send(self, connection: socket.socket) -> bool:
-        """Send until all is sent or the socket's own timeout strikes; whether a byte moved. Raises OSError.
+    def send(self, channel: Channel, grant: Grant | None) -> Next:
+        """Send until all is sent or something has to be waited for. Raises OSError.
 
         ConnectionError also where the file ends too early: the child must not take what follows for the piece.
         """
-        before = len(self._head) + self._left
+        self.moved = False
         try:
             while self._head:
-                flags = socket.MSG_MORE if self._left else 0  # the head travels with the first bytes of the piece
-                self._head = self._head[connection.send(self._head, flags) :]
-            self._send_piece(connection)
+                count = channel.send(self._head, more=self._sent < self.length)  # it travels with the first bytes
+                self._head = self._head[count:]
+                self.moved = True
+            return self._send_content(channel, grant)
         except BlockingIOError:
-            pass
-        return len(self._head) + self._left < before
+            return Next.ROOM
 
-    def _send_piece(self, connection: socket.socket) -> None:
-        while self._left:
-            assert self._reader is not None
-            count = min(self._left, SENDFILE_LENGTH)
-            sent = os.sendfile(connection.fileno(), self._reader.fd, self._position, count)
-            if sent == 0:
-                raise ConnectionError("the content file is shorter than its piece")
-            self._position += sent
-            self._left -= sent
-            if sent < count:
-                raise BlockingIOError
+    def wait_for_bytes(self, timeout: Seconds) -> None:
+        """Be back when the piece has grown, or after `timeout`. Raises ConnectionError where it will not."""
+        assert self._content is not None
+        self._content.wait_beyond(self._sent, timeout)
 
     def close(self) -> None:
-        reader, self._reader = self._reader, None
-        if reader is not None:
-            reader.__exit__(None, None, None)
+        content, self._content = self._content, None
+        if content is not None:
+            content.close()
 
+    def _send_content(self, channel: Channel, grant: Grant | None) -> Next:
+        while self._sent < self.length:
+            assert self._content is not None
+            ready = self._content.ready() - self._sent
+            if ready == 0:
+                self.pause = COMMIT_POLL
+                return Next.LATER if self._content.is_held else Next.BYTES
+            count = self._allowed(min(ready, SENDFILE_LENGTH), grant)
+            if count == 0:
+                return Next.LATER
+            sent = channel.send_file(self._content.fd, self._content.position + self._sent, count)
+            if sent == 0:
+                raise ConnectionError("the content file is shorter than its piece")
+            self._sent += sent
+            self._granted -= sent
+            self.moved = True
+        return Next.NOTHING
 
-def unix_time() -> Seconds:
-    return time.time()
+    def _allowed(self, wanted: Bytes, grant: Grant | None) -> Bytes:
+        if self._granted <= 0:
+            if grant is None or self.key is None:
+                self._granted = wanted
+            else:
+                self._granted, self.pause = grant(self.key, wanted)
+        return min(wanted, self._granted)

@@ -1,32 +1,36 @@
 """Serves pieces to other peers: vortex over TCP, `os.sendfile` from the content file, no byte of content in Python.
 
-    listener ──► IDLE ──74 bytes──► QUEUED ──► worker ──all sent──► IDLE     (kept for the child's next request)
-                  │                   ▲           │
-                  │                   │           └─child takes nothing──► PARKED ──writable──► QUEUED
+    listener ──► IDLE ──request──► QUEUED ──► worker ──all sent──► IDLE       (kept for the child's next request)
+                  │                   ▲          │
+                  │                   │          ├─child takes nothing──► PARKED ────writable──► QUEUED
+                  │                   │          └─limit, piece not here─► SLEEPING ──in time──► QUEUED
                   └─closed, silent, malformed──► gone ◄──stalled for stall_timeout──┘
 
-One thread, the watcher, owns the selector, the listener and every connection that is IDLE or PARKED: it never blocks on
-one. It reads requests itself, so a child that dribbles its 74 bytes costs a table entry, not a thread. Workers block:
-they open the piece and push it out; a child that takes nothing for PARK_AFTER is parked, so stalled children cannot
-hold the workers either. A worker that is done looks for the child's next request for LINGER before it gives the
-connection back: a busy child is served without a detour through the watcher.
-A connection belongs to the watcher or to one worker, never both; they pass it through two queues.
+One thread, the watcher, owns the selector, the listener and every child that is IDLE, PARKED or SLEEPING: it never
+blocks on one. It reads requests itself, so a child that dribbles its 74 bytes costs a table entry, not a thread.
+Workers block: they open the piece and push it out; a child that takes nothing for PARK_AFTER, or little while others
+are queued, is parked, so slow children cannot hold the workers either. A worker that is done looks for the child's next
+request for LINGER before it gives the child back: a busy child is served without a detour through the watcher.
+A child belongs to the watcher or to one worker, never both; they pass it through two queues.
 
 The reference's children send one request, close their writing side, and read to the end: the answer is finished first,
-then their end of file is seen and the connection closed. A piece still being fetched here is waited for, by at most
-half of the workers. Unknown pieces are refused at once; whatever is no request ends the connection without an answer.
+then their end of file is seen and the connection closed. A piece still being fetched here is sent on below its
+watermark as soon as its digest is known, or waited for; at most half of the workers wait at a time, further children
+sleep and look again. Unknown pieces are refused at once; whatever is no request ends the connection without an answer.
+Under TLS the workers do the handshake, each step of it only when the child's bytes are here.
 """
 
 import errno
+import heapq
+import itertools
 import logging
 import select
 import selectors
 import socket
-import struct
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from enum import Enum, auto
 from queue import SimpleQueue
 from threading import BoundedSemaphore, Thread
@@ -35,11 +39,14 @@ from typing import Final
 from dragonfly.core.model.ids import TaskKey
 from dragonfly.core.model.piece import PieceNumber
 from dragonfly.core.model.units import Bytes, Seconds
-from dragonfly.dfdaemon.pieces.answer import Answer, unix_time
-from dragonfly.dfdaemon.pieces.socket import Address, family_of, limit_waits, text_of, tune
+from dragonfly.dfdaemon.pieces.answer import Answer, Grant, Next
+from dragonfly.dfdaemon.pieces.child import Arrival, Child
+from dragonfly.dfdaemon.pieces.places import Places
+from dragonfly.dfdaemon.pieces.socket import Address, family_of, text_of, tune
+from dragonfly.dfdaemon.pieces.tls import PieceTls
 from dragonfly.errors import DragonflyError, PieceNotFound, ProtocolViolation, ServiceError, TaskNotFound
-from dragonfly.storage.store import PieceReader, TaskStore
-from dragonfly.wire.vortex import PieceRequest, RefusalCode, RequestDecoder
+from dragonfly.storage.store import PieceFollower, TaskStore
+from dragonfly.wire.vortex import PieceRequest, RefusalCode
 
 log = logging.getLogger(__name__)
 
@@ -49,64 +56,29 @@ PARK_AFTER: Final[Seconds] = 0.2
 SWEEP_EVERY: Final[Seconds] = 1.0
 ACCEPT_PAUSE: Final[Seconds] = 0.2  # after the process ran out of descriptors
 WAIT_SLICE: Final[Seconds] = 0.25  # how late a worker that waits for a piece notices that the server stops
-ANSWER_TIMEOUT: Final[Seconds] = 360.0  # the reference's limit for the body of one piece
+LOOK_AGAIN: Final[Seconds] = 0.05  # for a piece, where half of the workers wait already
+WAKE_COST: Final[Seconds] = 0.0002  # for each who sleeps: together they wake the workers 5000 times a second at most
+LONGEST_SLEEP: Final[Seconds] = 5.0
+ANSWER_TIMEOUT: Final[Seconds] = 360.0  # the reference's limit for the body of one piece; our own waits not counted
+WARN_EVERY: Final[Seconds] = 60.0
 _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
-class _Read(Enum):
-    REQUEST = auto()
-    NOTHING_YET = auto()
-    ENDED = auto()
+class _Then(Enum):
+    """What a worker wants done with a child."""
 
-
-class _Connection:
-    """One child: its socket, its request so far, what it is still owed. Owned by one thread at a time."""
-
-    __slots__ = ("address", "answer", "answer_until", "deadline", "decoder", "request", "socket")
-
-    def __init__(self, connected: socket.socket, address: Address) -> None:
-        self.socket = connected
-        self.address = text_of(address)
-        self.decoder = RequestDecoder(self.address)
-        self.request: PieceRequest | None = None
-        self.answer: Answer | None = None
-        self.answer_until: Seconds = 0.0
-        self.deadline: Seconds = 0.0  # of being idle, or parked
-
-    def read(self) -> _Read:
-        """Take what has arrived of a request, without waiting. Raises ProtocolViolation, OSError."""
-        while self.decoder.needs:
-            try:
-                data = self.socket.recv(self.decoder.needs, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                return _Read.NOTHING_YET
-            if not data:
-                return _Read.ENDED
-            frame = self.decoder.feed(data)
-            if frame is not None:
-                self.decoder.reset()
-                self.request = frame if isinstance(frame, PieceRequest) else None
-                return _Read.REQUEST if self.request else _Read.ENDED
-        return _Read.ENDED
-
-    def give_up_answer(self) -> None:
-        """Owe it no longer; the close becomes a reset, so that the kernel does not keep what the child never takes."""
-        answer, self.answer = self.answer, None
-        if answer is not None:
-            answer.close()
-            with suppress(OSError):
-                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("@ii", 1, 0))
-
-    def close(self) -> None:
-        self.give_up_answer()
-        self.socket.close()
+    CLOSE = auto()
+    AWAIT_REQUEST = auto()
+    AWAIT_ROOM = auto()
+    WAKE = auto()  # at its `wake_at`
 
 
 class PieceServer:
     """The piece service of one store. `start` and `stop` once, from one thread.
 
     `header_timeout` bounds the arrival of a request, `idle_timeout` the time between requests, `stall_timeout` how long
-    a child may take nothing of an answer. `on_upload` is called by a worker after each piece sent, with its length.
+    a child may take nothing of an answer. `on_upload` is called by a worker after each piece sent, with its length;
+    `grant` before bytes are sent (see answer.Grant). With `tls` children in the clear are refused.
     """
 
     def __init__(
@@ -115,25 +87,32 @@ class PieceServer:
         *,
         ip: str,
         port: int,
-        max_connections: int = 1024,
+        max_connections: int = 10_000,
+        max_connections_per_address: int = 256,
         workers: int = 32,
         header_timeout: Seconds = 10.0,
         idle_timeout: Seconds = 60.0,
         stall_timeout: Seconds = 30.0,
         wait_for_piece: Seconds = 30.0,
         on_upload: Callable[[TaskKey, Bytes], None] | None = None,
+        grant: Grant | None = None,
+        tls: PieceTls | None = None,
     ) -> None:
         self._store = store
         self._address: Address = (ip, port)
-        self._max_connections = max_connections
         self._header_timeout, self._idle_timeout, self._stall_timeout = header_timeout, idle_timeout, stall_timeout
         self._sweep_every = min(SWEEP_EVERY, header_timeout / 2, idle_timeout / 2, stall_timeout / 2)
         self._wait_for_piece = wait_for_piece
         self._on_upload = on_upload
-        self._queue: SimpleQueue[_Connection | None] = SimpleQueue()
-        self._returned: deque[_Connection] = deque()
-        self._connections: set[_Connection] = set()  # all of them; the watcher adds and removes
+        self._grant = grant
+        self._tls = tls
+        self._queue: SimpleQueue[Child | None] = SimpleQueue()
+        self._returned: deque[tuple[Child, _Then]] = deque()
+        self._children: Places[Child] = Places(max_connections, max_connections_per_address)  # the watcher's
+        self._sleeping: list[tuple[Seconds, int, Child]] = []  # a heap; the watcher's
+        self._order = itertools.count()
         self._waiting = BoundedSemaphore(max(workers // 2, 1))
+        self._warned_at = -WARN_EVERY
         self._stopping = False
         self._threads = [
             Thread(target=self._work, name=f"piece-server-{number}", daemon=True) for number in range(workers)
@@ -169,8 +148,8 @@ class PieceServer:
         self._ring()
         for thread in reversed(self._threads):  # the watcher first: it ends what the workers are blocked on
             thread.join()
-        for connection in self._connections:
-            connection.close()
+        for child in self._children.guests():
+            child.close()
         self._selector.close()
         for end in (self._alarm, self._bell):
             end.close()
@@ -188,7 +167,9 @@ class PieceServer:
             if now >= sweep_at:
                 self._sweep(now)
                 sweep_at = now + self._sweep_every
-            wakes = [sweep_at] if self._connections else []
+            self._wake(now)
+            wakes = [sweep_at] if len(self._children) else []
+            wakes += [self._sleeping[0][0]] if self._sleeping else []
             timeout = min([*wakes, *([] if is_listening else [listen_at])], default=None)
             for key, _ in self._selector.select(None if timeout is None else max(timeout - now, 0.0)):
                 if key.fileobj is self._alarm:
@@ -197,12 +178,11 @@ class PieceServer:
                     if not self._accept():
                         self._selector.unregister(self._listener)
                         is_listening, listen_at = False, time.monotonic() + ACCEPT_PAUSE
-                elif key.data in self._connections:  # one that made room for a newcomer a moment ago is not
+                elif key.data in self._children:  # one that made room for a newcomer a moment ago is not
                     self._ready(key.data)
         self._listener.close()
-        for connection in list(self._connections):
-            with suppress(OSError):
-                connection.socket.shutdown(socket.SHUT_RDWR)
+        for child in self._children.guests():
+            child.channel.interrupt()
         for _ in self._threads[:-1]:
             self._queue.put(None)
 
@@ -214,184 +194,240 @@ class PieceServer:
             if error.errno not in _OUT_OF_RESOURCES:
                 return True  # that child is gone again
             log.warning("no more connections for now: %s", error)
-            return self._drop_longest_idle()
-        if len(self._connections) >= self._max_connections and not self._drop_longest_idle():
+            return self._make_room(None)
+        if not self._children.has_room(address[0]) and not self._make_room(address[0]):
             connected.close()
             return True
-        connected.setblocking(True)
         tune(connected)
-        with suppress(OSError):
-            limit_waits(connected, socket.SO_SNDTIMEO, PARK_AFTER)
-        connection = _Connection(connected, address)
-        self._connections.add(connection)
-        self._await_request(connection, self._header_timeout)
+        child = Child(connected, address[:2], PARK_AFTER, self._tls)
+        self._children.join(child, child.ip)
+        self._await_request(child, self._header_timeout)
         return True
 
-    def _drop_longest_idle(self) -> bool:
-        """Make room for a newcomer at the cost of whoever has asked for nothing longest; False if all are busy."""
-        idle = (key.data for key in self._selector.get_map().values() if key.data and key.data.answer is None)
-        oldest = min(idle, key=lambda connection: connection.deadline, default=None)
-        if oldest is None:
+    def _make_room(self, ip: str | None) -> bool:
+        """At the cost of whoever has asked for nothing longest; False if all are busy."""
+        child = self._children.yielding(ip)
+        if child is None:
             return False
-        self._selector.unregister(oldest.socket)
-        self._end(oldest)
+        self._selector.unregister(child.channel.socket)
+        self._end(child)
         return True
 
-    def _await_request(self, connection: _Connection, timeout: Seconds) -> None:
-        connection.deadline = time.monotonic() + timeout
-        self._look_for(connection, selectors.EVENT_READ)
+    def _await_request(self, child: Child, timeout: Seconds) -> None:
+        child.deadline = time.monotonic() + timeout
+        self._children.rest(child)
+        self._look_for(child, selectors.EVENT_READ)
 
-    def _look_for(self, connection: _Connection, event: int) -> None:
+    def _look_for(self, child: Child, event: int) -> None:
         try:
-            self._selector.register(connection.socket, event, connection)
+            self._selector.register(child.channel.socket, event, child)
         except OSError as error:  # the kernel has no room for one more
-            log.warning("the connection of %s is dropped: %s", connection.address, error)
-            self._end(connection)
+            log.warning("the connection of %s is dropped: %s", child.address, error)
+            self._end(child)
 
-    def _ready(self, connection: _Connection) -> None:
-        """A request has arrived in part or whole, or a parked child takes bytes again."""
-        if connection.answer is None:
-            began = connection.decoder.began
+    def _ready(self, child: Child) -> None:
+        """A request or a step of a handshake has arrived in part or whole, or a parked child takes bytes again."""
+        if child.answer is None and child.tls is None:
+            began = child.decoder.began
             try:
-                read = connection.read()
+                arrival = child.read()
             except (ProtocolViolation, OSError) as error:
                 log.debug("a connection is dropped: %s", error)
-                read = _Read.ENDED
-            if read is _Read.NOTHING_YET:
+                arrival = Arrival.ENDED
+            if arrival is Arrival.NOTHING_YET:
                 if not began:
-                    connection.deadline = time.monotonic() + self._header_timeout
+                    child.deadline = time.monotonic() + self._header_timeout
                 return
-            if read is _Read.ENDED:
-                self._selector.unregister(connection.socket)
-                self._end(connection)
+            if arrival is Arrival.ENDED:
+                self._selector.unregister(child.channel.socket)
+                self._end(child)
                 return
-        self._selector.unregister(connection.socket)
-        self._queue.put(connection)
+        self._selector.unregister(child.channel.socket)
+        self._children.work(child)
+        self._queue.put(child)
 
     def _take_back(self) -> None:
-        """What workers are done with: to be closed, parked, or kept for its next request."""
+        """What workers are done with: to be closed, parked, put to sleep, or kept for its next request."""
         with suppress(BlockingIOError):
             while self._alarm.recv(4096):
                 pass
         while self._returned:
-            connection = self._returned.popleft()
-            if connection.deadline < 0:
-                self._end(connection)
-            elif connection.answer is not None:
-                self._look_for(connection, selectors.EVENT_WRITE)
-            else:
-                self._await_request(
-                    connection, self._header_timeout if connection.decoder.began else self._idle_timeout
-                )
+            child, then = self._returned.popleft()
+            match then:
+                case _Then.CLOSE:
+                    self._end(child)
+                case _Then.AWAIT_ROOM:
+                    self._look_for(child, selectors.EVENT_WRITE)
+                case _Then.WAKE:
+                    heapq.heappush(self._sleeping, (child.wake_at, next(self._order), child))
+                case _Then.AWAIT_REQUEST if child.tls is not None:  # one deadline for the whole handshake
+                    self._await_request(child, child.deadline - time.monotonic())
+                case _Then.AWAIT_REQUEST:
+                    self._await_request(child, self._header_timeout if child.decoder.began else self._idle_timeout)
+
+    def _wake(self, now: Seconds) -> None:
+        while self._sleeping and self._sleeping[0][0] <= now:
+            self._queue.put(heapq.heappop(self._sleeping)[2])
 
     def _sweep(self, now: Seconds) -> None:
         for key in list(self._selector.get_map().values()):
             if key.data is not None and key.data.deadline <= now:
-                self._selector.unregister(key.data.socket)
+                self._selector.unregister(key.fileobj)
                 self._end(key.data)
 
-    def _end(self, connection: _Connection) -> None:
-        self._connections.discard(connection)
-        connection.close()
+    def _end(self, child: Child) -> None:
+        self._children.leave(child)
+        child.close()
 
     # --- the workers
 
     def _work(self) -> None:
-        while (connection := self._queue.get()) is not None:
+        while (child := self._queue.get()) is not None:
+            then = _Then.CLOSE
             try:
-                keep = self._serve(connection)
+                then = self._serve(child)
             except (OSError, ProtocolViolation) as error:
-                log.debug("the connection of %s ended: %s", connection.address, error)
-                keep = False
+                log.debug("the connection of %s ended: %s", child.address, error)
+            except ServiceError as error:
+                self._warn(error)
             except Exception:  # a worker outlives whatever one connection does to it
-                log.exception("an upload to %s failed", connection.address)
-                keep = False
-            if not keep:
-                connection.deadline = -1.0
-                connection.give_up_answer()
-            self._returned.append(connection)
+                log.exception("an upload to %s failed", child.address)
+            if then is _Then.CLOSE:
+                child.give_up_answer()
+            self._returned.append((child, then))
             self._ring()
 
     def _ring(self) -> None:
         with suppress(BlockingIOError):  # it rings already
             self._bell.send(b"\0")
 
-    def _serve(self, connection: _Connection) -> bool:
-        """Answer requests while they come; False if the connection is to be closed."""
-        while not self._stopping:
-            if connection.answer is None:
-                assert connection.request is not None
-                connection.answer = self._answer(connection.request)
-                connection.request = None
-                connection.answer_until = time.monotonic() + ANSWER_TIMEOUT
-                connection.deadline = time.monotonic() + self._stall_timeout
-            if not self._send(connection, connection.answer):
-                return True
-            read = self._next_request(connection)
-            if read is not _Read.REQUEST:
-                return read is _Read.NOTHING_YET
-        return False
+    def _warn(self, error: ServiceError) -> None:
+        """Seldom: whoever connects may cause this as often as they like."""
+        now = time.monotonic()
+        if now - self._warned_at >= WARN_EVERY:
+            self._warned_at = now
+            log.warning("%s", error)
 
-    def _send(self, connection: _Connection, answer: Answer) -> bool:
-        """Send the answer; False if the child takes nothing and is to be parked. Raises OSError."""
-        while not answer.is_complete:
-            moved = answer.send(connection.socket)
+    def _serve(self, child: Child) -> _Then:
+        """Answer requests while they come."""
+        if child.tls is not None:
+            arrival = child.shake_hands(child.tls)
+            if arrival is not Arrival.REQUEST:
+                return _after(arrival)
+        while not self._stopping:
+            if child.answer is None:
+                child.answer = self._answer(child)
+                if child.answer is None:
+                    return _Then.WAKE
+                now = time.monotonic()
+                child.answer_until, child.deadline = now + ANSWER_TIMEOUT, now + self._stall_timeout
+            then = self._send(child, child.answer)
+            if then is not None:
+                return then
+            arrival = self._next_request(child)
+            if arrival is not Arrival.REQUEST:
+                return _after(arrival)
+        return _Then.CLOSE
+
+    def _send(self, child: Child, answer: Answer) -> _Then | None:
+        """Send the answer; what to wait for where that is not possible now. Raises OSError."""
+        while (waits_for := answer.send(child.channel, self._grant)) is not Next.NOTHING:
             now = time.monotonic()
-            if now > connection.answer_until:
+            if now > child.answer_until:
                 raise TimeoutError("the child is too slow")
-            if moved:
-                connection.deadline = now + self._stall_timeout
-            elif not answer.is_complete:
-                return False
-        connection.answer = None
+            if answer.moved:
+                child.deadline = now + self._stall_timeout
+            if waits_for is Next.ROOM:
+                if not answer.moved or not self._queue.empty():
+                    return _Then.AWAIT_ROOM
+            elif waits_for is Next.LATER:
+                return self._sleep(child, answer.pause)
+            elif now > child.deadline:
+                raise TimeoutError("the piece does not grow")
+            elif not self._waiting.acquire(blocking=False):
+                return self._sleep(child, LOOK_AGAIN, grace=0.0)
+            else:
+                try:
+                    answer.wait_for_bytes(WAIT_SLICE)
+                finally:
+                    self._waiting.release()
+                child.answer_until += time.monotonic() - now
+        child.answer = None
         answer.close()
         if answer.key is not None and self._on_upload is not None:
             self._on_upload(answer.key, answer.length)
-        return True
+        return None
 
-    def _next_request(self, connection: _Connection) -> _Read:
-        read = connection.read()
-        if read is _Read.NOTHING_YET and not connection.decoder.began and self._queue.empty():
+    def _sleep(self, child: Child, pause: Seconds, grace: float = 1.0) -> _Then:
+        """Have the watcher wake it. The pause is ours, so it does not count as the child's unless `grace` is 0."""
+        pause = min(max(pause, len(self._sleeping) * WAKE_COST), LONGEST_SLEEP)
+        child.wake_at = time.monotonic() + pause
+        child.answer_until += pause
+        child.deadline += pause * grace
+        return _Then.WAKE
+
+    def _next_request(self, child: Child) -> Arrival:
+        arrival = child.read()
+        if arrival is Arrival.NOTHING_YET and not child.decoder.began and self._queue.empty():
             poll = select.poll()
-            poll.register(connection.socket, select.POLLIN)
+            poll.register(child.channel.socket, select.POLLIN)
             if poll.poll(LINGER * 1000):
-                return connection.read()
-        return read
+                return child.read()
+        return arrival
 
-    def _answer(self, request: PieceRequest) -> Answer:
+    def _answer(self, child: Child) -> Answer | None:
+        """The answer to the child's request; None to look for it again at `wake_at`."""
+        request = child.request
+        assert request is not None
+        try:
+            answer = self._found(child, request)
+        except (PieceNotFound, TaskNotFound):
+            message = f"piece {request.task_id}-{request.number} not found"
+            answer = Answer.refusing(RefusalCode.NOT_FOUND, message)
+        except DragonflyError as error:
+            log.warning("piece %s-%d cannot be served: %s", request.task_id, request.number, error)
+            answer = Answer.refusing(RefusalCode.INTERNAL, f"failed to get piece: {error.code}")
+        if answer is not None:
+            child.request = None
+        return answer
+
+    def _found(self, child: Child, request: PieceRequest) -> Answer | None:
+        """The piece, or what is here of it. Raises PieceNotFound, also where it did not come in time; TaskNotFound."""
         number = PieceNumber(request.number)
         key = self._store.find(request.task_id)
-        try:
-            if key is None:
-                raise PieceNotFound(number=number, task_id=request.task_id)
-            return Answer.with_piece(key, self._open(key, number), request.tag, unix_time())
-        except (PieceNotFound, TaskNotFound):
-            return Answer.refusing(RefusalCode.NOT_FOUND, f"piece {request.task_id}-{number} not found")
-        except DragonflyError as error:
-            log.warning("piece %s-%d cannot be served: %s", request.task_id, number, error)
-            return Answer.refusing(RefusalCode.INTERNAL, f"failed to get piece: {error.code}")
-
-    def _open(self, key: TaskKey, number: PieceNumber) -> PieceReader:
-        """The piece, waited for if it is in flight and not too many workers wait already. Raises PieceNotFound."""
-        try:
-            return self._store.open_piece(key, number)
-        except PieceNotFound:
-            if not self._waiting.acquire(blocking=False):
-                raise
-        try:
-            return self._wait(key, number)
-        finally:
-            self._waiting.release()
-
-    def _wait(self, key: TaskKey, number: PieceNumber) -> PieceReader:
-        """In slices, so that a stop is noticed; a refusal before a slice is over means that the piece is not coming."""
-        until = time.monotonic() + self._wait_for_piece
+        if key is None:
+            raise PieceNotFound(number=number, task_id=request.task_id)
+        until = child.asked_at + self._wait_for_piece
         while True:
-            began = time.monotonic()
-            wait = min(WAIT_SLICE, until - began)
-            try:
-                return self._store.open_piece(key, number, wait=wait)
-            except PieceNotFound:
-                now = time.monotonic()
-                if self._stopping or now - began < wait or now >= until:
-                    raise
+            with suppress(PieceNotFound):
+                return Answer.with_piece(key, self._store.open_piece(key, number), request.tag)
+            with ExitStack() as held:
+                follower = held.enter_context(self._store.follow_piece(key, number))
+                if follower.digest and follower.wait_beyond(0, 0.0):
+                    answer = self._growing(key, follower, request)
+                    held.pop_all()
+                    return answer
+                left = until - time.monotonic()
+                if left <= 0 or self._stopping:
+                    raise PieceNotFound(number=number, task_id=request.task_id)
+                if not self._waiting.acquire(blocking=False):
+                    self._sleep(child, min(LOOK_AGAIN, left))
+                    return None
+                held.callback(self._waiting.release)
+                follower.wait_beyond(0 if follower.digest else follower.length - 1, min(WAIT_SLICE, left))
+
+    def _growing(self, key: TaskKey, follower: PieceFollower, request: PieceRequest) -> Answer:
+        task = self._store.get(key)
+        if task is None:
+            raise TaskNotFound(task_id=request.task_id)
+
+        def kept_digest() -> str | None:
+            with suppress(PieceNotFound, TaskNotFound), self._store.open_piece(key, follower.number) as reader:
+                return reader.piece.digest
+            return None
+
+        return Answer.with_growing(key, follower, task.geometry.span(follower.number).start, request.tag, kept_digest)
+
+
+def _after(arrival: Arrival) -> _Then:
+    return _Then.AWAIT_REQUEST if arrival is Arrival.NOTHING_YET else _Then.CLOSE
