@@ -6,7 +6,7 @@ import pytest
 
 from dragonfly.core.model.ranges import ByteRange
 from dragonfly.errors import DownloadForbidden, InvalidSettings, SourceUnreachable
-from dragonfly.source.dialling import Dialler
+from dragonfly.source.dialling import Dialler, Trust
 from dragonfly.source.egress import off_link, public_only, unwrapped
 from dragonfly.source.http import HttpSource
 from dragonfly.source.http_address import parse_http_url
@@ -69,7 +69,7 @@ def test_a_connection_kept_too_long_is_not_used_again(origin: Origin) -> None:
     pool = ConnectionPool(Dialler(), clock=lambda: now[0])
     address = parse_http_url(origin.put("/file", b"x"))
     for now[0] in (0.0, KEPT_FOR, 3 * KEPT_FOR):
-        with pool.ask(address, {}, verify=True, timeout=10) as answer:
+        with pool.ask(address, {}, trust=Trust(), timeout=10) as answer:
             answer.drain()
     assert origin.counters().connections == 2
     pool.close()
@@ -78,7 +78,7 @@ def test_a_connection_kept_too_long_is_not_used_again(origin: Origin) -> None:
 def test_only_so_many_connections_are_kept(origin: Origin) -> None:
     pool = ConnectionPool(Dialler())
     address = parse_http_url(origin.put("/file", b"x"))
-    answers = [pool.ask(address, {}, verify=True, timeout=10) for _ in range(KEPT_PER_ORIGIN + 3)]
+    answers = [pool.ask(address, {}, trust=Trust(), timeout=10) for _ in range(KEPT_PER_ORIGIN + 3)]
     for answer in answers:
         with answer:
             answer.drain()

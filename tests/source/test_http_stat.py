@@ -5,7 +5,6 @@ import pytest
 from dragonfly.errors import (
     SourceError,
     SourceForbidden,
-    SourceLengthUnknown,
     SourceNameUnknown,
     SourceNotFound,
     SourceRefused,
@@ -63,21 +62,6 @@ def test_a_416_that_does_not_tell_the_length_is_asked_again_without_a_range(orig
     assert stat.content_length == len(BODY)
     assert not stat.supports_ranges
     assert "range" not in origin.requests()[-1].headers
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [
-        Fault(ignore_range=True, no_length=True),
-        Fault(headers={"Content-Range": "bytes 0-0/*"}),
-        Fault(ignore_range=True, headers={"Content-Length": None, "Connection": "close"}, close_after=100),
-    ],
-    ids=["chunked", "total unknown", "until the connection closes"],
-)
-def test_attack_33_an_unknown_length_is_said_to_be_unknown(origin: Origin, reader: Reader, fault: Fault) -> None:
-    origin.fail("/file", fault)
-    with pytest.raises(SourceLengthUnknown):
-        reader.stat(origin.put("/file", BODY))
 
 
 def test_a_chunked_part_that_names_the_total_is_enough(origin: Origin, reader: Reader) -> None:

@@ -4,13 +4,24 @@ import socket
 import ssl
 import threading
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from dragonfly.core.model.units import Seconds
-from dragonfly.errors import DownloadForbidden, InvalidSettings
+from dragonfly.errors import DownloadForbidden, InvalidInput, InvalidSettings
 from dragonfly.source.egress import EgressPolicy, off_link, unwrapped
 
 CONNECT_TIMEOUT: Seconds = 10.0
+_CONTEXTS_KEPT = 64  # each request may bring certificates of its own; a context holds the system's too, about 1 MiB
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Whose word is taken for who an origin is. Connections of different trust are never shared."""
+
+    verify: bool = True
+    certificates: tuple[bytes, ...] = ()
+    """Trusted beside the system's authorities: each DER, or PEM with one or more in it."""
 
 
 class Dialler:
@@ -24,7 +35,7 @@ class Dialler:
         self._policy = policy
         self._timeout = timeout
         self._lock = threading.Lock()
-        self._contexts: dict[bool, ssl.SSLContext] = {}
+        self._contexts: dict[Trust, ssl.SSLContext] = {}
 
     def dial(self, host: str, port: int) -> socket.socket:
         """A TCP connection to the first allowed address of `host` that answers.
@@ -50,19 +61,26 @@ class Dialler:
                 return wire
         raise failure
 
-    def secured(self, wire: socket.socket, host: str, *, verify: bool) -> ssl.SSLSocket:
-        """TLS on a new connection, which is closed if that fails. Raises OSError, InvalidSettings for a bad CA file."""
+    def secured(self, wire: socket.socket, host: str, trust: Trust) -> ssl.SSLSocket:
+        """TLS on a new connection, which is closed if that fails. An end without TLS's own goodbye raises SSLEOFError.
+
+        Raises OSError, InvalidSettings for a bad CA file, InvalidInput for certificates that are none.
+        """
         try:
-            return self._context(verify).wrap_socket(wire, server_hostname=host)
+            return self._context(trust).wrap_socket(wire, server_hostname=host, suppress_ragged_eofs=False)
         except BaseException:
             wire.close()
             raise
 
-    def _context(self, verify: bool) -> ssl.SSLContext:
+    def _context(self, trust: Trust) -> ssl.SSLContext:
         with self._lock:
-            if verify not in self._contexts:
-                self._contexts[verify] = _verifying(self._ca_file) if verify else _trusting()
-            return self._contexts[verify]
+            context = self._contexts.pop(trust, None)
+            if context is None:
+                context = _verifying(self._ca_file, trust.certificates) if trust.verify else _trusting()
+            self._contexts[trust] = context  # the last place is that of the most recently used
+            if len(self._contexts) > _CONTEXTS_KEPT:
+                del self._contexts[next(iter(self._contexts))]
+            return context
 
 
 def _tune(wire: socket.socket) -> None:
@@ -71,14 +89,26 @@ def _tune(wire: socket.socket) -> None:
         wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"cubic")
 
 
-def _verifying(ca_file: Path | None) -> ssl.SSLContext:
+def _verifying(ca_file: Path | None, certificates: tuple[bytes, ...]) -> ssl.SSLContext:
     context = ssl.create_default_context()
     if ca_file is not None:
         try:
             context.load_verify_locations(cafile=ca_file)
         except OSError as error:  # ssl.SSLError is one
             raise InvalidSettings(file=ca_file, reason=f"not a file of CA certificates ({error})") from error
+    for certificate in certificates:
+        _trust_also(context, certificate)
     return _http_only(context)
+
+
+def _trust_also(context: ssl.SSLContext, certificate: bytes) -> None:
+    """Trust a certificate, be it an authority's, an intermediate one's or the server's own."""
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        is_pem = b"-----BEGIN" in certificate
+        context.load_verify_locations(cadata=certificate.decode("ascii") if is_pem else certificate)
+    except (ssl.SSLError, ValueError) as error:
+        raise InvalidInput(reason="a certificate of the chain is neither PEM nor DER") from error
 
 
 def _trusting() -> ssl.SSLContext:

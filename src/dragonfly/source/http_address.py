@@ -7,20 +7,22 @@ drops an empty query and resolves dots, is used only for relative redirects.
 import re
 from base64 import b64encode
 from dataclasses import dataclass, field
-from urllib.parse import quote, unquote_to_bytes, urljoin
+from urllib.parse import quote, unquote, unquote_to_bytes, urljoin
 
 from dragonfly.errors import InvalidUrl
 
 _URL = re.compile(r"(https?)://([^/?#\\]*)((?:[/?][^#]*)?)(?:#.*)?", re.IGNORECASE | re.DOTALL)
 _HOST_PORT = re.compile(r"(?:\[([0-9a-f:.]{2,45})\]|([a-z0-9._-]{1,253}))(?::([0-9]{0,5}))?", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_ABSOLUTE = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
-_USERINFO = re.compile(r"(?<=//)[^/?#]*@")
+ABSOLUTE = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
+_USER_INFORMATION = re.compile(r"(?<=//)[^/?#]*@")
+_PARAMETER = re.compile(r"([?&])([^=&#]*)=([^&#]*)")
 _SECRET_PARAMETER = re.compile(
-    r"([?&][^=&#]*(?:signature|\bsig\b|token|credential|secret|passw|api_?key|access_?key)[^=&#]*=)[^&#]*",
-    re.IGNORECASE,
+    r".*(signature|token|credential|secret|passw|api[_-]?key|access[_-]?key|auth[_-]?key|jwt|session"
+    r"|(?<![a-z])(?:sig|sign|auth)(?![a-z])).*",
+    re.IGNORECASE | re.DOTALL,
 )
-_SENT_AS_IS = "".join(chr(code) for code in range(0x21, 0x7F))
+SENT_AS_IS = "".join(chr(code) for code in range(0x21, 0x7F))
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -39,6 +41,11 @@ class HttpAddress:
     def origin(self) -> tuple[str, str, int]:
         """What credentials are bound to."""
         return self.scheme, self.host, self.port
+
+    @property
+    def directory(self) -> str:
+        """The path up to its last slash, as it is spelled, without query."""
+        return self.target.partition("?")[0].rpartition("/")[0] + "/"
 
     @property
     def host_header(self) -> str:
@@ -83,7 +90,7 @@ def _host_and_port(text: str, scheme: str, url: str) -> tuple[str, int]:
 def _ascii(target: str, url: str) -> str:
     """Percent-encodes only what HTTP cannot carry, spaces and non-ASCII letters; escapes stay as they are spelled."""
     try:
-        return quote(target, safe=_SENT_AS_IS)
+        return quote(target, safe=SENT_AS_IS)
     except UnicodeEncodeError as error:
         raise InvalidUrl(url=shown(url), reason="it is not Unicode text") from error
 
@@ -95,8 +102,8 @@ def _basic(userinfo: str) -> str:
 
 def joined(base: str, location: str) -> str:
     """The URL a `Location` header means, as http.client read it (bytes as Latin-1); absolute ones stay byte-exact."""
-    location = quote(location.encode("latin-1"), safe=_SENT_AS_IS)
-    if _ABSOLUTE.match(location):
+    location = quote(location.encode("latin-1"), safe=SENT_AS_IS)
+    if ABSOLUTE.match(location):
         return location
     scheme, _, rest = base.partition("://")
     if location.startswith("//"):
@@ -109,4 +116,17 @@ def joined(base: str, location: str) -> str:
 
 def shown(url: str) -> str:
     """The URL for messages and logs: without user information, and signatures in its query are starred out."""
-    return _SECRET_PARAMETER.sub(r"\1***", _USERINFO.sub("", url))
+    return _PARAMETER.sub(_starred, _USER_INFORMATION.sub("", url))
+
+
+def has_secrets(url: str) -> bool:
+    """Whether `shown` has something to hide."""
+    return _USER_INFORMATION.search(url) is not None or any(map(_is_secret, _PARAMETER.finditer(url)))
+
+
+def _starred(parameter: re.Match[str]) -> str:
+    return f"{parameter[1]}{parameter[2]}=***" if _is_secret(parameter) else parameter[0]
+
+
+def _is_secret(parameter: re.Match[str]) -> bool:
+    return _SECRET_PARAMETER.fullmatch(unquote(parameter[2])) is not None

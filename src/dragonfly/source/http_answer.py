@@ -2,10 +2,15 @@
 
 A file's identity is its length, its ETag and its Last-Modified date. Strong ETags settle it; where there are none the
 date speaks, because mirrors behind one name often make up weak ETags each for itself.
+
+The content is the bytes as the origin sends them. It is asked for no encoding; if it sends gzip all the same, the
+encoded bytes are the content, their count is its length, and nothing is decoded anywhere: they are what validators,
+ranges and length are about, and no small file grows large here.
 """
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from email.message import Message
 from http import HTTPStatus
 from typing import NamedTuple
@@ -17,7 +22,6 @@ from dragonfly.errors import (
     SourceChanged,
     SourceError,
     SourceForbidden,
-    SourceLengthUnknown,
     SourceNotFound,
     SourceRangeUnsupported,
     SourceRefused,
@@ -71,30 +75,44 @@ def refusal(status: int, url: str) -> SourceError:
 
 
 def stat_of_part(headers: Message, url: str) -> SourceStat:
-    """The file behind a 206 that was asked for its first byte."""
+    """The file behind a 206 that was asked for its first byte; its length is None where the origin writes `*`."""
     part = content_range(headers)
     if part is None or (part.start, part.length) != (0, 1):
         raise SourceError(url=url, reason=f"asked for the first byte it answers {headers['Content-Range']!r}")
-    if part.total is None:
-        raise SourceLengthUnknown(url=url)
     return _stat(headers, part.total, supports_ranges=True)
 
 
 def stat_of_whole(headers: Message, url: str) -> SourceStat:
-    """The file behind a 200 that was asked for one byte: the origin does not know ranges."""
-    length = content_length(headers, url)
-    if length is None:
-        raise SourceLengthUnknown(url=url)
-    return _stat(headers, length, supports_ranges=False)
+    """The file behind a 200 that was asked for one byte: the origin does not know ranges, and perhaps no length."""
+    return _stat(headers, content_length(headers, url), supports_ranges=False)
+
+
+def stat_of_both(part: SourceStat, headers: Message, url: str) -> SourceStat:
+    """The file behind a 206 that did not tell the length and a 200 that may. Raises SourceChanged between versions."""
+    check_identity(headers, part, url)
+    return replace(stat_of_whole(headers, url), supports_ranges=True)
+
+
+def still_known(known: SourceStat, headers: Message, url: str) -> SourceStat:
+    """What is known, confirmed by a 304. Raises SourceError if that names another version than was asked about."""
+    named = FileVersion(known.content_length, headers.get("ETag", "").strip(), headers.get("Last-Modified", "").strip())
+    if difference := known.version.difference(named):
+        raise SourceError(url=url, reason=f"it says that nothing changed, but {difference}")
+    return replace(known, is_unchanged=True)
 
 
 def stat_of_empty(headers: Message) -> SourceStat | None:
     """The empty file behind a 416, of which no byte could be had; None if the 416 says something else."""
+    return _stat(headers, 0, supports_ranges=True) if unsatisfied_length(headers) == 0 else None
+
+
+def unsatisfied_length(headers: Message) -> Bytes | None:
+    """The file's length as a 416 tells it; None if it does not."""
     match = _UNSATISFIED.fullmatch(headers.get("Content-Range", "").strip())
-    return _stat(headers, 0, supports_ranges=True) if match and int(match[1]) == 0 else None
+    return int(match[1]) if match else None
 
 
-def _stat(headers: Message, total: Bytes, *, supports_ranges: bool) -> SourceStat:
+def _stat(headers: Message, total: Bytes | None, *, supports_ranges: bool) -> SourceStat:
     return SourceStat(
         content_length=total,
         headers=_as_for_whole(headers, total),
@@ -104,7 +122,7 @@ def _stat(headers: Message, total: Bytes, *, supports_ranges: bool) -> SourceSta
     )
 
 
-def _as_for_whole(headers: Message, total: Bytes) -> dict[str, str]:
+def _as_for_whole(headers: Message, total: Bytes | None) -> dict[str, str]:
     """The headers a whole-file answer would have had. Names keep the origin's spelling; repeated ones are joined."""
     kept: dict[str, str] = {}
     spelled: dict[str, str] = {}
@@ -112,12 +130,17 @@ def _as_for_whole(headers: Message, total: Bytes) -> dict[str, str]:
         if name.lower() not in _OF_THE_TRANSFER:
             first = spelled.setdefault(name.lower(), name)
             kept[first] = f"{kept[first]}, {value}" if first in kept else value
-    return kept | {"Content-Length": str(total)}
+    return kept if total is None else kept | {"Content-Length": str(total)}
 
 
 def content_length(headers: Message, url: str) -> Bytes | None:
     """The body's length; None if it is chunked or ends with the connection. Raises SourceError if it is nonsense."""
-    if "Transfer-Encoding" in headers or "Content-Length" not in headers:
+    if "Transfer-Encoding" in headers:
+        coding = ", ".join(headers.get_all("Transfer-Encoding", []))
+        if coding.strip().lower() != "chunked":  # no other was offered, and its framing would pass for content
+            raise SourceError(url=url, reason=f"it uses the transfer coding {coding!r} unasked")
+        return None
+    if "Content-Length" not in headers:
         return None
     said = {value.strip() for value in headers.get_all("Content-Length", [])}
     text = said.pop()

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from dragonfly.core.model.units import Bytes, KiB, Seconds
-from dragonfly.source.dialling import Dialler
+from dragonfly.source.dialling import Dialler, Trust
 from dragonfly.source.http_address import HttpAddress
 
 KEPT_FOR: Seconds = 30.0  # shorter than the idle timeouts of common servers and address translators (60 s and more)
@@ -42,7 +42,7 @@ class PoolKey(NamedTuple):
     scheme: str
     host: str
     port: int
-    verified: bool
+    trust: Trust
 
 
 class Connection(HTTPConnection):
@@ -83,7 +83,11 @@ class Connection(HTTPConnection):
 class Answer:
     """The head of an answer and its unread body. A context manager: leaving it keeps or closes the connection."""
 
-    def __init__(self, pool: "ConnectionPool", connection: Connection, response: HTTPResponse) -> None:
+    def __init__(
+        self, pool: "ConnectionPool", connection: Connection, response: HTTPResponse, address: HttpAddress
+    ) -> None:
+        """`address` is what was asked for."""
+        self.address = address
         self._pool = pool
         self._connection = connection
         self._response = response
@@ -97,16 +101,22 @@ class Answer:
     def headers(self) -> HTTPMessage:
         return self._response.headers
 
-    def blocks(self, buffer: memoryview, length: Bytes) -> Iterator[memoryview]:
+    def blocks(self, buffer: memoryview, length: Bytes | None) -> Iterator[memoryview]:
         """The next `length` bytes of the body, each block in the same buffer. Raises Interrupted when it ends early.
 
+        Without a length it is the whole body. One in chunks ends with its last chunk; one without any length ends with
+        the connection, and only a goodbye (TLS) or an orderly close (TCP) is taken for its end: a reset, silence, or
+        TLS cut off is not. An origin that closes a plain connection early without a length looks like one that is done.
         What arrived before an interruption is handed out first.
         """
-        while length:
-            filled, cause = self._fill(buffer[: min(length, len(buffer))])
+        left = self._unread if length is None else length
+        while left is None or left > 0:
+            filled, cause = self._fill(buffer if left is None else buffer[: min(left, len(buffer))])
             if filled:
                 yield buffer[:filled]
-            length -= filled
+            if left is None and isinstance(cause, EOFError):
+                return
+            left = None if left is None else left - filled
             if cause is not None:
                 raise Interrupted from cause
 
@@ -137,6 +147,8 @@ class Answer:
         if self._response.chunked:
             chunk = self._response.read1(len(room))
             room[: len(chunk)] = chunk
+            if not chunk:  # the last chunk was seen; a connection that ended before it raises IncompleteRead
+                self._unread = 0
             return len(chunk)
         count = self._response.fp.readinto1(room)  # one receive, straight into `room`
         if self._unread is not None:
@@ -174,12 +186,12 @@ class ConnectionPool:
         with self._lock:
             return sum(map(len, self._kept.values()))
 
-    def ask(self, address: HttpAddress, headers: Mapping[str, str], *, verify: bool, timeout: Seconds) -> Answer:
+    def ask(self, address: HttpAddress, headers: Mapping[str, str], *, trust: Trust, timeout: Seconds) -> Answer:
         """Send one GET, on a kept connection if one is alive.
 
         Raises OSError and HTTPException as they come, PoolClosed, DownloadForbidden if the policy knows the address.
         """
-        key = PoolKey(*address.origin, verified=verify)
+        key = PoolKey(*address.origin, trust=trust)
         connection = self._take(key) or self._dial(key)
         try:
             return self._asked(connection, address, headers, timeout)
@@ -194,7 +206,7 @@ class ConnectionPool:
         self, connection: Connection, address: HttpAddress, headers: Mapping[str, str], timeout: Seconds
     ) -> Answer:
         try:
-            return Answer(self, connection, connection.ask(address, headers, timeout))
+            return Answer(self, connection, connection.ask(address, headers, timeout), address)
         except BaseException:
             self.discard(connection)
             raise
@@ -214,7 +226,7 @@ class ConnectionPool:
     def _dial(self, key: PoolKey) -> Connection:
         wire = self._dialler.dial(key.host, key.port)
         if key.scheme == "https":
-            wire = self._dialler.secured(wire, key.host, verify=key.verified)
+            wire = self._dialler.secured(wire, key.host, key.trust)
         connection = Connection(key, wire)
         with self._lock:
             if not self.is_closed:

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dragonfly import __version__
-from dragonfly.core.model.ranges import ByteRange
 from dragonfly.errors import InvalidInput, SourceError
+from dragonfly.source.credentials import without_credentials
+from dragonfly.source.dialling import Trust
 from dragonfly.source.http_address import HttpAddress, joined, parse_http_url, shown
-from dragonfly.source.protocol import SourceRequest
+from dragonfly.source.protocol import SourceRequest, SourceStat
 
 MAX_REDIRECTS = 10
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -19,13 +20,11 @@ _OURS = frozenset(
     {"host", "range", "accept-encoding", "content-length", "expect"}
     | {"connection", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization"}
     | {"te", "trailer", "transfer-encoding", "upgrade"}
-    # A condition could be answered without a body; validators are compared on our side.
+    # A condition of the caller could be answered without a body; only validators the origin gave are sent.
     | {"if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range"}
 )
-_CREDENTIAL = re.compile(
-    r"(proxy-|www-)?auth(entication|enticate|orization)?|cookie2?|.*(token|secret|credential|password|api-?key).*",
-    re.IGNORECASE,
-)
+# One entity tag, quoted or (some object stores) bare: neither a list nor `*`, which would hold for every version.
+_ONE_TAG = re.compile(r'(?:W/)?"[^"]*"|[^"*,\s]+')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +34,11 @@ class HttpRequest:
     url: str = field(repr=False)
     address: HttpAddress
     headers: Mapping[str, str] = field(repr=False)
-    verify: bool
+    trust: Trust
     may_be_plain: bool
     """Whether a redirect may lead to plain http: only where the caller's own URL was plain."""
+    conditions: Mapping[str, str] = field(default_factory=dict)
+    """Headers that ask for the file only if it is another version; the same at every hop."""
     redirects: int = 0
 
     @property
@@ -45,9 +46,19 @@ class HttpRequest:
         """The URL for messages, without secrets."""
         return shown(self.url)
 
-    def headers_for(self, span: ByteRange | None) -> dict[str, str]:
-        """What is sent; None asks for the whole file."""
-        return {**self.headers, **({"Range": span.header()} if span else {})}
+    def headers_for(self, span: str | None) -> dict[str, str]:
+        """What is sent, with a `Range` if one is given."""
+        return {**self.headers, **self.conditions, **({"Range": span} if span else {})}
+
+    def unless(self, known: SourceStat) -> "HttpRequest":
+        """The same, to be answered only if the file is no longer what is known; unconditional without validators."""
+        date = known.last_modified
+        conditions = {
+            "If-None-Match": known.etag if _ONE_TAG.fullmatch(known.etag) else "",
+            "If-Modified-Since": date,
+        }
+        sent = {name: value for name, value in conditions.items() if value and not _UNSENDABLE.search(value)}
+        return replace(self, conditions=sent)
 
     def redirected(self, location: str | None) -> "HttpRequest":
         """The next hop. Raises SourceError if following it would be endless, unsafe or impossible."""
@@ -62,28 +73,30 @@ class HttpRequest:
         if address.scheme == "http" and not self.may_be_plain:
             raise SourceError(url=self.shown_url, reason=f"it redirects from https to plain http: {shown(url)}")
         headers = self.headers if address.origin == self.address.origin else without_credentials(self.headers)
-        return HttpRequest(
+        return replace(
+            self,
             url=url,
             address=address,
             headers=_with_authorization(headers, address),
-            verify=self.verify,
-            may_be_plain=self.may_be_plain,
             redirects=self.redirects + 1,
         )
 
 
-def prepared(request: SourceRequest) -> HttpRequest:
-    """The first hop. Raises InvalidUrl, and InvalidInput for headers that could not be sent as they are."""
+def prepared(request: SourceRequest, added: Mapping[str, str] | None = None) -> HttpRequest:
+    """The first hop. `added` are headers for requests that lack them.
+
+    Raises InvalidUrl, and InvalidInput for headers that could not be sent as they are.
+    """
     address = parse_http_url(request.url)
-    own = {"User-Agent": f"dragonfly/{__version__}", "Accept": "*/*"}
-    given = forwarded(request.headers)
-    given_names = {name.lower() for name in given}
-    headers = {name: value for name, value in own.items() if name.lower() not in given_names} | given
+    headers = forwarded(request.headers)
+    for more in (forwarded(added or {}), {"User-Agent": f"dragonfly/{__version__}", "Accept": "*/*"}):
+        given_names = {name.lower() for name in headers}
+        headers = {name: value for name, value in more.items() if name.lower() not in given_names} | headers
     return HttpRequest(
         url=request.url,
         address=address,
         headers=_with_authorization(headers, address) | {"Accept-Encoding": "identity"},
-        verify=not request.insecure_skip_verify,
+        trust=Trust(verify=False) if request.insecure_skip_verify else Trust(certificates=request.certificate_chain),
         may_be_plain=address.scheme == "http",
     )
 
@@ -98,11 +111,6 @@ def forwarded(headers: Mapping[str, str]) -> dict[str, str]:
     listed = (value for name, value in headers.items() if name.lower() == "connection")
     dropped = _OURS | {word.strip().lower() for value in listed for word in value.split(",")}
     return {name: value for name, value in headers.items() if name.lower() not in dropped}
-
-
-def without_credentials(headers: Mapping[str, str]) -> dict[str, str]:
-    """What another origin may see."""
-    return {name: value for name, value in headers.items() if not _CREDENTIAL.fullmatch(name)}
 
 
 def _with_authorization(headers: Mapping[str, str], address: HttpAddress) -> dict[str, str]:

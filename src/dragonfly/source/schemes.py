@@ -8,7 +8,7 @@ from typing import Self
 
 from dragonfly.errors import InvalidUrl, SchemeUnsupported
 from dragonfly.source.egress import EgressPolicy, off_link
-from dragonfly.source.http import HttpSource
+from dragonfly.source.http import MAX_RETRIES, HttpSource
 from dragonfly.source.http_address import shown
 from dragonfly.source.protocol import Source
 
@@ -23,9 +23,20 @@ class Sources:
         self._sources = dict(sources)
 
     @classmethod
-    def standard(cls, *, ca_file: Path | None = None, policy: EgressPolicy = off_link) -> Self:
-        """Every origin that ships with Dragonfly. `ca_file` is trusted beside the system's authorities."""
-        http = HttpSource(ca_file=ca_file, policy=policy)
+    def standard(
+        cls,
+        *,
+        ca_file: Path | None = None,
+        policy: EgressPolicy = off_link,
+        max_retries: int = MAX_RETRIES,
+        request_header: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Every origin that ships with Dragonfly.
+
+        `ca_file` is trusted beside the system's authorities, a failed request is made again `max_retries` times, and
+        `request_header` is added to requests that lack those headers.
+        """
+        http = HttpSource(ca_file=ca_file, policy=policy, max_retries=max_retries, request_header=request_header)
         return cls({"http": http, "https": http})
 
     @property

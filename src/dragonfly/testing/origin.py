@@ -24,12 +24,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self, cast
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from dragonfly.core.model.units import Bytes, parse_size
 from dragonfly.errors import InvalidQuantity
 from dragonfly.net.lifecycle import die_with_parent
-from dragonfly.testing.origin_answer import Answer, Content, Fault, Request, answer, of_bytes, of_file
+from dragonfly.testing.origin_answer import OCTETS, Answer, Content, Fault, Request, answer, of_bytes, of_file
+from dragonfly.testing.origin_index import STYLES, Entry, index_page
 from dragonfly.testing.origin_wire import PATIENCE, Hangup, Sender, read_request, tune
 from dragonfly.testing.pace import Pace
 from dragonfly.testing.tally import Counters, Tally
@@ -50,19 +51,24 @@ class Origin:
         port: int = 0,
         limit: Bytes | None = None,
         tls: ssl.SSLContext | None = None,
+        index: str | None = None,
     ) -> None:
         """Serve the files below `directory`, and whatever is `put`. `limit` is in bytes a second, for all together.
+
+        `index` is whose pages list what lies below a path that ends in a slash, one of `origin_index.STYLES`.
 
         Raises OSError if the address cannot be had.
         """
         self._directory = directory.resolve() if directory is not None else None
         self._tls = tls
+        self._index = index
         self._stopping = threading.Event()
         self._pace = Pace(limit, sleep=self._stopping.wait)
         self._tally = Tally()
         self._lock = threading.Lock()
         self._contents: dict[str, Content] = {}
         self._faults: dict[str, Fault] = {}
+        self._paces: dict[str, Pace] = {}
         self._requests: deque[Request] = deque(maxlen=_REMEMBERED)
         self._open: dict[threading.Thread, socket.socket] = {}
         self._listener = socket.create_server((ip, port), backlog=512)
@@ -97,12 +103,17 @@ class Origin:
         """The address of a path, which starts with a slash."""
         return f"{'https' if self._tls else 'http'}://{self.ip}:{self.port}{path}"
 
-    def put(self, path: str, body: bytes | Path) -> str:
-        """Offer a body, or a file that need not be below the directory, under `path`. Returns its URL."""
+    def put(self, path: str, body: bytes | Path, *, content_type: str = OCTETS) -> str:
+        """Offer a body, or a file that need not be below the directory, under `path`. Returns its URL, encoded."""
         content = of_bytes(body) if isinstance(body, bytes) else of_file(body)
         with self._lock:
-            self._contents[path] = content
-        return self.url(path)
+            self._contents[path] = replace(content, content_type=content_type)
+        return self.url(quote(path))
+
+    def limit(self, path: str, rate: Bytes | None) -> None:
+        """Send a path's bodies at no more than `rate` bytes a second, all together, from its next request on."""
+        with self._lock:
+            self._paces[path] = Pace(rate, sleep=self._stopping.wait)
 
     def fail(self, path: str, fault: Fault | None) -> None:
         """Misbehave for a path from its next request on; None makes it behave."""
@@ -166,19 +177,20 @@ class Origin:
                 if path == COUNTERS_PATH:
                     wire.sendall(self._counters_answer())
                 else:
-                    sender.send(path, self._answer(path, request))
+                    sender.send(path, self._answer(path, request), self._paces.get(path))
                 if request.headers.get("connection", "").lower() == "close" or request.method not in ("GET", "HEAD"):
                     return
 
     def _answer(self, path: str, request: Request) -> Answer:
-        self._tally.request(path)
+        self._tally.request(path, request.kind)
         with self._lock:
             self._requests.append(request)
             fault = self._faults.get(path, _NO_FAULT)
             if fault.times is not None:
                 self._faults[path] = replace(fault, times=fault.times - 1) if fault.times > 1 else _NO_FAULT
             content = self._contents.get(path)
-        return answer(request, content or self._file(path), fault, self._tally.sent(path))
+        content = content or self._file(path) or self._index_of(path)
+        return answer(request, content, fault, self._tally.sent(path))
 
     def _file(self, path: str) -> Content | None:
         """The file a path names below the directory; None if there is none, or it leads elsewhere."""
@@ -189,6 +201,32 @@ class Origin:
             return of_file(file) if file.is_relative_to(self._directory) and file.is_file() else None
         except OSError:
             return None
+
+    def _index_of(self, path: str) -> Content | None:
+        """The page that lists what lies directly below a path; None if nothing does, or pages are not wanted."""
+        if self._index is None or not path.endswith("/"):
+            return None
+        with self._lock:
+            below = {known.removeprefix(path): known for known in self._contents if known.startswith(path)}
+            lengths = {name: None if "/" in name else self._contents[known].length for name, known in below.items()}
+        entries = {name.partition("/")[0]: length for name, length in lengths.items() if name}
+        entries |= self._in_directory(path)
+        if not entries:
+            return None
+        page = index_page(self._index, path, [Entry(name, entries[name]) for name in sorted(entries)])
+        return of_bytes(page.body, page.content_type)
+
+    def _in_directory(self, path: str) -> dict[str, Bytes | None]:
+        """The directory's part of a page; directories have no length."""
+        if self._directory is None or "\0" in path:
+            return {}
+        try:
+            directory = (self._directory / path.lstrip("/")).resolve()
+            if not directory.is_relative_to(self._directory):
+                return {}
+            return {found.name: None if found.is_dir() else found.stat().st_size for found in directory.iterdir()}
+        except OSError:
+            return {}
 
     def _counters_answer(self) -> bytes:
         body = json.dumps(asdict(self.counters())).encode()
@@ -205,13 +243,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--ip", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one (default)")
     parser.add_argument("--limit", metavar="SIZE", help="bytes a second for all clients together, for example 200MiB")
+    parser.add_argument("--index", choices=STYLES, help="list directories as this server does")
     options = parser.parse_args(arguments)
     ends = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # before any thread starts, so that only `sigwait` gets them
     die_with_parent()
     try:
         limit = parse_size(options.limit) if options.limit else None
-        origin = Origin(options.directory, ip=options.ip, port=options.port, limit=limit)
+        origin = Origin(options.directory, ip=options.ip, port=options.port, limit=limit, index=options.index)
     except (InvalidQuantity, OSError) as error:
         print(error, file=sys.stderr)
         return 1

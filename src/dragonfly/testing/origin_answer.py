@@ -1,17 +1,20 @@
 """What the test origin offers, what it was told to do wrong, and the answer both make to a request. No sockets."""
 
+import gzip
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from email.utils import formatdate
+from email.utils import formatdate, parsedate_to_datetime
 from http import HTTPStatus
 from pathlib import Path
 
 from dragonfly.core.model.ranges import ByteRange, parse_range_header
 from dragonfly.core.model.units import Bytes, Seconds
 from dragonfly.errors import InvalidRange
+
+OCTETS = "application/octet-stream"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,11 +24,21 @@ class Fault:
     status: int | None = None
     """Answer this and no file."""
     close_after: Bytes | None = None
-    """Close the connection after so many bytes of the body; 0 closes it before the head."""
+    """Close the connection after so many bytes of the body; 0 closes it before the head. The last chunk is not sent."""
+    reset: bool = False
+    """Where the connection is closed early, break it off instead."""
     no_length: bool = False
     """Send the body in chunks, with nothing that tells its length."""
+    until_close: bool = False
+    """Send the body without length or chunks, and close the connection, with TLS's goodbye, to say where it ends."""
+    unknown_total: bool = False
+    """Send parts without saying how long the whole is."""
+    gzip: bool = False
+    """Send the file in gzip's encoding, whatever the client accepts; ranges are of that."""
     ignore_range: bool = False
     """Answer every request with the whole file."""
+    ignore_conditions: bool = False
+    """Send the file to those who have it."""
     changes_after: Bytes | None = None
     """Once so many bytes of this path were sent, be a newer version: other validators, and `becomes` as content."""
     becomes: bytes | None = None
@@ -52,6 +65,24 @@ class Content:
     length: Bytes
     etag: str
     last_modified: str
+    content_type: str = OCTETS
+
+    def compressed(self) -> "Content":
+        """The same in gzip's encoding, which has a tag of its own."""
+        body = self.body if isinstance(self.body, bytes) else self.body.read_bytes()
+        packed = gzip.compress(body, mtime=0)
+        return replace(self, body=packed, length=len(packed), etag=f'"{self.etag.strip(chr(34))}-gzip"')
+
+    def is_known_to(self, request: "Request") -> bool:
+        """Whether the request's conditions say that the client has this version. The tag decides if there is one."""
+        tags = request.headers.get("if-none-match")
+        if tags is not None:
+            return self.etag in [tag.strip().removeprefix("W/") for tag in tags.split(",")]
+        try:
+            since = parsedate_to_datetime(request.headers.get("if-modified-since", ""))
+        except ValueError:
+            return False
+        return parsedate_to_datetime(self.last_modified) <= since
 
     def newer(self, becomes: bytes | None) -> "Content":
         """The version after an edit; the same bytes if `becomes` is None."""
@@ -59,10 +90,15 @@ class Content:
         return replace(newer, etag=f'"{newer.etag.strip(chr(34))}-edited"', last_modified=formatdate(2e9, usegmt=True))
 
 
-def of_bytes(body: bytes) -> Content:
+def of_bytes(body: bytes, content_type: str = OCTETS) -> Content:
     """Content in memory, with a validator of its own."""
-    etag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
-    return Content(body=body, length=len(body), etag=etag, last_modified=formatdate(1.7e9, usegmt=True))
+    return Content(
+        body=body,
+        length=len(body),
+        etag=f'"{hashlib.sha256(body).hexdigest()[:16]}"',
+        last_modified=formatdate(1.7e9, usegmt=True),
+        content_type=content_type,
+    )
 
 
 def of_file(path: Path) -> Content:
@@ -84,6 +120,13 @@ class Request:
     target: str
     headers: Mapping[str, str]
 
+    @property
+    def kind(self) -> str:
+        """What is asked for: the file if it changed ("conditional"), else some of it ("ranged"), else all ("whole")."""
+        if {"if-none-match", "if-modified-since"} & self.headers.keys():
+            return "conditional"
+        return "ranged" if "range" in self.headers else "whole"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
@@ -95,6 +138,8 @@ class Answer:
     start: Bytes = 0
     length: Bytes = 0
     chunked: bool = False
+    until_close: bool = False
+    reset: bool = False
     close_after: Bytes | None = None
     silent_after: Bytes | None = None
     first_byte_after: Seconds = 0.0
@@ -120,7 +165,8 @@ def answer(request: Request, content: Content | None, fault: Fault, sent: Bytes 
         planned = _plain(HTTPStatus.NOT_FOUND)
     else:
         changed = fault.changes_after is not None and sent >= fault.changes_after
-        planned = _file(request, content.newer(fault.becomes) if changed else content, fault)
+        version = content.newer(fault.becomes) if changed else content
+        planned = _file(request, version.compressed() if fault.gzip else version, fault)
     return _spoiled(planned, fault, head_only=request.method == "HEAD")
 
 
@@ -133,6 +179,11 @@ def _plain(status: int, headers: Mapping[str, str] | None = None) -> Answer:
 
 def _file(request: Request, content: Content, fault: Fault) -> Answer:
     headers = {"ETag": content.etag, "Last-Modified": content.last_modified, "Accept-Ranges": "bytes"}
+    if content.is_known_to(request) and not fault.ignore_conditions:
+        return Answer(status=HTTPStatus.NOT_MODIFIED, headers=headers)
+    headers["Content-Type"] = content.content_type
+    if fault.gzip:
+        headers["Content-Encoding"] = "gzip"
     asked = request.headers.get("range", "")
     if not asked or "," in asked or fault.ignore_range:
         headers["Content-Length"] = str(content.length)
@@ -141,12 +192,12 @@ def _file(request: Request, content: Content, fault: Fault) -> Answer:
         span = parse_range_header(asked, content.length)
     except InvalidRange:
         return _plain(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, {"Content-Range": f"bytes */{content.length}"})
-    return _part(content, span, headers)
+    return _part(content, span, headers, "*" if fault.unknown_total else str(content.length))
 
 
-def _part(content: Content, span: ByteRange, headers: Mapping[str, str]) -> Answer:
+def _part(content: Content, span: ByteRange, headers: Mapping[str, str], total: str) -> Answer:
     stated = {
-        "Content-Range": f"bytes {span.start}-{span.end - 1}/{content.length}",
+        "Content-Range": f"bytes {span.start}-{span.end - 1}/{total}",
         "Content-Length": str(span.length),
     }
     return Answer(
@@ -160,15 +211,18 @@ def _part(content: Content, span: ByteRange, headers: Mapping[str, str]) -> Answ
 
 def _spoiled(planned: Answer, fault: Fault, *, head_only: bool) -> Answer:
     headers = dict(planned.headers)
-    if fault.no_length:
+    has_body = "Content-Length" in headers
+    if has_body and (fault.no_length or fault.until_close):
         del headers["Content-Length"]
-        headers["Transfer-Encoding"] = "chunked"
+        headers |= {"Transfer-Encoding": "chunked"} if fault.no_length else {"Connection": "close"}
     headers = {name: value for name, value in (headers | dict(fault.headers)).items() if value is not None}
     return replace(
         planned,
         headers=headers,
         length=0 if head_only else planned.length,
-        chunked=fault.no_length and not head_only,
+        chunked=fault.no_length and has_body and not head_only,
+        until_close=fault.until_close and has_body,
+        reset=fault.reset,
         close_after=fault.close_after,
         silent_after=fault.silent_after,
         first_byte_after=fault.first_byte_after,

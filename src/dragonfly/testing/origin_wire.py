@@ -10,7 +10,7 @@ import socket
 import ssl
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event
 from typing import BinaryIO
@@ -60,16 +60,17 @@ class Sender:
 
     def __init__(self, wire: socket.socket, *, pace: Pace, tally: Tally, stopping: Event) -> None:
         self._wire = wire
-        self._pace = pace
+        self._paces: tuple[Pace, ...] = (pace,)
         self._tally = tally
         self._stopping = stopping
         self._can_sendfile = not isinstance(wire, ssl.SSLSocket)
 
-    def send(self, path: str, reply: Answer) -> None:
-        """Send head and body. Raises Hangup where the answer ends in one."""
+    def send(self, path: str, reply: Answer, pace: Pace | None = None) -> None:
+        """Send head and body, at this path's own pace too. Raises Hangup where the answer ends in one."""
         self._stopping.wait(reply.first_byte_after)
         if reply.close_after == 0:
-            raise Hangup("before the head")
+            raise self._hangup(reply, "before the head")
+        self._paces = (self._paces[0], pace) if pace else self._paces[:1]
         self._wire.sendall(reply.head())
         end = min(
             reply.length, *(end for end in (reply.close_after, reply.silent_after, reply.length) if end is not None)
@@ -80,16 +81,34 @@ class Sender:
             self._send_file(path, reply.body, reply.start, end)
         else:
             self._send_blocks(path, reply, end)
-        if end < reply.length:
+        if end < reply.length or reply.close_after == reply.length:
             self._stopping.wait(0 if reply.silent_after is None else PATIENCE)
-            raise Hangup("within the body")
+            raise self._hangup(reply, "within the body")
         if reply.chunked:
             self._wire.sendall(b"0\r\n\r\n")
+        if reply.until_close:
+            self._say_goodbye()
+            raise Hangup("that was all")
+
+    def _hangup(self, reply: Answer, reason: str) -> Hangup:
+        """The end of a connection that is closed early, in the way the answer wants it."""
+        if reply.reset:
+            self._wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        return Hangup(reason)
+
+    def _say_goodbye(self) -> None:
+        if isinstance(self._wire, ssl.SSLSocket):
+            with suppress(OSError):  # the client's own goodbye, which it may owe
+                self._wire.unwrap()
+
+    @property
+    def _turn_length(self) -> Bytes:
+        return min(pace.turn for pace in self._paces)
 
     def _send_file(self, path: str, file: Path, offset: Bytes, length: Bytes) -> None:
         with opened(file) as descriptor:
             while length:
-                turn = min(self._pace.turn, length)
+                turn = min(self._turn_length, length)
                 with self._turn(path, turn) as left:
                     while left[0]:
                         sent = os.sendfile(self._wire.fileno(), descriptor, offset, left[0])
@@ -112,7 +131,7 @@ class Sender:
 
     def _blocks(self, reply: Answer, length: Bytes) -> Iterator[memoryview]:
         """The first `length` bytes of an answer's body, in turns."""
-        step = min(self._pace.turn, _BLOCK)
+        step = min(self._turn_length, _BLOCK)
         if isinstance(reply.body, bytes):
             body = memoryview(reply.body)[reply.start : reply.start + length]
             yield from (body[at : at + step] for at in range(0, length, step))
@@ -128,7 +147,8 @@ class Sender:
     @contextmanager
     def _turn(self, path: str, count: Bytes) -> Iterator[list[Bytes]]:
         """Wait for a turn of `count` bytes. The sender writes into the list how many are left, should it fail."""
-        self._pace.take(count)
+        for pace in self._paces:
+            pace.take(count)
         if self._stopping.is_set():
             raise Hangup("stopped")
         self._tally.body_bytes(path, count)

@@ -15,6 +15,8 @@ class Counters:
     connections: int
     requests: Mapping[str, int]
     body_bytes: Mapping[str, Bytes]
+    kinds: Mapping[str, Mapping[str, int]]
+    """The requests for a path by `Request.kind`: how many were "whole", "ranged" and "conditional"."""
 
     @property
     def total_body_bytes(self) -> Bytes:
@@ -28,7 +30,7 @@ class Tally:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._connections = 0
-        self._requests: Counter[str] = Counter()
+        self._kinds: dict[str, Counter[str]] = {}
         self._body_bytes: Counter[str] = Counter()
 
     def connection(self) -> None:
@@ -36,10 +38,10 @@ class Tally:
         with self._lock:
             self._connections += 1
 
-    def request(self, path: str) -> None:
+    def request(self, path: str, kind: str) -> None:
         """One more came for `path`."""
         with self._lock:
-            self._requests[path] += 1
+            self._kinds.setdefault(path, Counter())[kind] += 1
 
     def body_bytes(self, path: str, count: int) -> None:
         """So many more were sent; a negative count takes back what could not be."""
@@ -55,5 +57,8 @@ class Tally:
         """A copy that no longer changes."""
         with self._lock:
             return Counters(
-                connections=self._connections, requests=dict(self._requests), body_bytes=dict(self._body_bytes)
+                connections=self._connections,
+                requests={path: kinds.total() for path, kinds in self._kinds.items()},
+                body_bytes=dict(self._body_bytes),
+                kinds={path: dict(kinds) for path, kinds in self._kinds.items()},
             )
