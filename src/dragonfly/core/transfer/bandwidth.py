@@ -1,8 +1,8 @@
 """A bandwidth limit shared fairly: how many bytes a flow may move now, or when to ask again.
 
-Two things are kept apart. *How much* in all is a token bucket: tokens come at `rate`, at most `burst` are saved, nothing
-is granted without them; so no window of time sees more than `rate * time + burst`, whatever the callers do. *Whose turn*
-it is among flows that wait is start-time fair queueing (Goyal, Vin and Cheng, 1996):
+Two things are kept apart. *How much* in all is a token bucket: tokens come at `rate`, at most `burst` are saved,
+nothing is granted without them; so no window of time sees more than `rate * time + burst`, whatever the callers do.
+*Whose turn* it is among flows that wait is start-time fair queueing (Goyal, Vin and Cheng, 1996):
 
 - a flow that asks gets a start tag: where its last grant ended, counted in bytes, or the clock if that is later;
 - the clock is the start tag last served in turn, so being away earns no credit and those who stay keep theirs;
@@ -13,9 +13,9 @@ their flows sleep, but not at the price of bandwidth: when the bucket is almost 
 whoever asks is served; the late one finds its place and catches up. One that stays away for `GRACE` loses its place.
 Several threads may ask for one flow; they share its place and are called one after the other.
 
-Invariants: 0 <= tokens <= burst; every waiting flow stands in the line once, in order of its tag; a flow nobody has asked
-for during `FORGET_AFTER` is not remembered. A grant costs O(log n) comparisons and one short memory move in a list of n
-waiting flows. Left to others: sleeping, threads, moving the bytes, giving back what was granted and not moved.
+Invariants: 0 <= tokens <= burst; every waiting flow stands in the line once, in order of its tag; a flow nobody has
+asked for during `FORGET_AFTER` is not remembered. A grant costs O(log n) comparisons and one short memory move in a
+list of n waiting flows. Left to others: sleeping, threads, moving the bytes, giving back what was not moved.
 """
 
 from bisect import bisect_left, insort
