@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from dragonfly.core.model.units import Bytes, KiB, MiB, Seconds
-from dragonfly.core.transfer.bandwidth import GRACE, Grant
+from dragonfly.core.transfer.bandwidth import Grant
 from dragonfly.dfdaemon.limits import UNLIMITED, WAIT_SLICE, BandwidthLimits, Pace
 from dragonfly.errors import DownloadCancelled
 
@@ -116,7 +116,7 @@ def test_a_stopped_download_ends_its_wait_soon_and_takes_nothing() -> None:
         pace(MiB)
     assert clock.now <= stop_at + WAIT_SLICE
     assert clock.longest_sleep <= WAIT_SLICE
-    clock.now += 2 * GRACE  # in which a fifth of a KiB comes at most
+    clock.now += 0.5  # the stopped one loses its place, and half a KiB comes
     after = daemon.downloads(from_source=False, is_prefetch=False).grant("other", MiB)
     assert after == Grant(KiB), "others have what the stopped one had taken"
 
