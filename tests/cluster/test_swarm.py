@@ -19,7 +19,6 @@ from dragonfly.errors import (
     Overloaded,
     SourceChanged,
     SourceForbidden,
-    SourceLengthUnknown,
     SourceNotFound,
     SourceUnavailable,
     SourceUnreachable,
@@ -173,9 +172,8 @@ async def test_stored_task_survives_a_restart_of_its_daemon(
         (Fault(status=404), SourceNotFound),
         (Fault(status=403), SourceForbidden),
         (Fault(status=503), SourceUnavailable),
-        (Fault(no_length=True, ignore_range=True), SourceLengthUnknown),
     ],
-    ids=["404", "403", "503", "no length"],
+    ids=["404", "403", "503"],
 )
 async def test_what_the_origin_answers_reaches_the_caller(
     cluster: LocalCluster, origin: Origin, tmp_path: Path, fault: Fault, error: type[Exception]

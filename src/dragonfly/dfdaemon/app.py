@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from threading import Event as Flag
 
 from dragonfly import __version__
+from dragonfly.core.model.ids import TaskKey
 from dragonfly.core.model.units import Bytes, Seconds
 from dragonfly.core.transfer import commands as do
 from dragonfly.core.transfer.download import DownloadTerms
@@ -15,11 +16,12 @@ from dragonfly.dfdaemon import dynconfig, local_socket, this_host
 from dragonfly.dfdaemon.announcer import HostAnnouncer, SeedPeerRegistration
 from dragonfly.dfdaemon.dynconfig import SchedulerAddresses
 from dragonfly.dfdaemon.engine import Engine, EnginePolicy
-from dragonfly.dfdaemon.fetch import Pace
 from dragonfly.dfdaemon.flight import Flight, FlightDeck
+from dragonfly.dfdaemon.limits import BandwidthLimits, Pace
 from dragonfly.dfdaemon.parents import ParentWatch
 from dragonfly.dfdaemon.pieces.client import PieceClient
 from dragonfly.dfdaemon.pieces.server import PieceServer
+from dragonfly.dfdaemon.pieces.tls import PieceTls
 from dragonfly.dfdaemon.request import DownloadRequest
 from dragonfly.dfdaemon.rpc_download import DownloadService
 from dragonfly.dfdaemon.rpc_upload import UploadService
@@ -31,6 +33,7 @@ from dragonfly.errors import DragonflyError
 from dragonfly.net.channels import ChannelPool
 from dragonfly.net.grpc_server import GrpcServer
 from dragonfly.net.http_server import StatusServer
+from dragonfly.source.http import MAX_RETRIES
 from dragonfly.source.http_address import shown
 from dragonfly.source.protocol import SourceStat
 from dragonfly.source.schemes import Sources
@@ -65,9 +68,30 @@ class DaemonService:
         self._loop = asyncio.get_running_loop()
         self._channels = ChannelPool()
         running.push_async_callback(self._channels.close)
-        self._store = await asyncio.to_thread(DiskStore, settings.storage.dir, keep=settings.storage.keep)
+        self._store = await asyncio.to_thread(
+            DiskStore,
+            settings.storage.dir,
+            keep=settings.storage.keep,
+            hashes_leaves=settings.storage.piece_digest == "blake3",
+        )
         running.push_async_callback(asyncio.to_thread, self._store.close)
-        pieces = PieceServer(self._store, ip=settings.storage.server.ip, port=settings.storage.server.tcp_port)
+        self._limits = BandwidthLimits(
+            download=settings.download.bandwidth_limit,
+            back_to_source=settings.download.back_to_source_bandwidth_limit,
+            prefetch=settings.proxy.prefetch_bandwidth_limit,
+            upload=settings.upload.bandwidth_limit,
+        )
+        self._piece_tls = PieceTls.of(settings.storage.server.tls)
+        listen = settings.storage.server
+        pieces = PieceServer(
+            self._store,
+            ip=listen.ip,
+            port=listen.tcp_port,
+            max_connections=listen.max_connections,
+            max_connections_per_address=listen.max_connections_per_address,
+            grant=None if self._limits.upload.is_unlimited else self._grant_upload,
+            tls=self._piece_tls,
+        )
         piece_port = await asyncio.to_thread(pieces.start)
         running.push_async_callback(asyncio.to_thread, pieces.stop)
 
@@ -111,11 +135,14 @@ class DaemonService:
 
     def _make_engine(self) -> Engine:
         settings = self._settings
-        client = PieceClient(header_timeout=min(settings.download.piece_timeout, HEADER_TIMEOUT))
+        client = PieceClient(header_timeout=min(settings.download.piece_timeout, HEADER_TIMEOUT), tls=self._piece_tls)
         self._running.push_async_callback(asyncio.to_thread, client.close)
         bulk = ThreadPoolExecutor(settings.download.total_piece_count, thread_name_prefix="bulk")
         self._running.callback(bulk.shutdown, wait=False, cancel_futures=True)
-        sources = Sources.standard()
+        backend = settings.backend
+        sources = Sources.standard(
+            max_retries=max(backend.max_retries, MAX_RETRIES), request_header=backend.request_header
+        )
         self._running.callback(sources.close)
         deck = FlightDeck(
             store=self._store,
@@ -137,13 +164,20 @@ class DaemonService:
         return Engine(self._identity, self._store, sources, deck, policy)
 
     async def _make_room(self, needed: Bytes) -> bool:
-        return False
+        return True
 
     def _make_room_from_thread(self, needed: Bytes) -> bool:
         return asyncio.run_coroutine_threadsafe(self._make_room(needed), self._loop).result()
 
+    def _grant_upload(self, key: TaskKey, wanted: Bytes) -> tuple[Bytes, Seconds]:
+        grant = self._limits.upload.grant(key, wanted)
+        return grant.count, grant.retry_in
+
     def _pace(self, flight: Flight, from_source: bool, stopped: Flag) -> Pace | None:
-        return None
+        is_prefetch = flight.request.is_prefetch
+        return self._limits.pace_of(
+            flight.key, from_source=from_source, is_prefetch=is_prefetch, stopped=stopped.is_set
+        )
 
     def _terms(self, request: DownloadRequest, stat: SourceStat) -> DownloadTerms:
         settings = self._settings

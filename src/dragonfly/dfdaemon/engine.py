@@ -239,36 +239,33 @@ class Engine:
     # --- the store
 
     async def _prepare(self, request: DownloadRequest, stat: SourceStat, span: ByteRange | None) -> StoredTask:
-        """What is stored of the task, if it is still the file the origin has; else room for a new copy."""
-        try:
-            return await asyncio.to_thread(self._stored_or_created, request, stat, span)
-        except DiskFull as error:
-            if not await self._policy.make_room(_needed(error)):
-                raise
-        return await asyncio.to_thread(self._stored_or_created, request, stat, span)
+        """What is stored of the task, if it is still the file the origin has; else room for a new copy.
 
-    def _stored_or_created(self, request: DownloadRequest, stat: SourceStat, span: ByteRange | None) -> StoredTask:
+        Older tasks are deleted for it if need be. Raises DiskFull before a byte is written.
+        """
+        stored = await asyncio.to_thread(self._still_stored, request, stat)
+        geometry = stored.geometry if stored else _geometry(request, stat)
+        missing = (
+            PieceSet() if geometry.is_open else PieceSet.of(geometry, span) - (stored.pieces if stored else PieceSet())
+        )
+        needed = geometry.length_of(missing) if stored is None or stored.room < geometry.content_length else 0
+        if needed and not await self._policy.make_room(needed):
+            free = (await asyncio.to_thread(self.store.usage)).free
+            raise DiskFull(path="the storage", needed=needed, free=free)
+        if stored is not None:
+            return stored
+        return await asyncio.to_thread(
+            self.store.create, request.key, geometry, _facts(request, stat), sparse=span is not None
+        )
+
+    def _still_stored(self, request: DownloadRequest, stat: SourceStat) -> StoredTask | None:
         """Blocking."""
         stored = self.store.get(request.key)
         if stored is not None and (reason := _reason_to_drop(stored, stat)):
             log.info("task %s is dropped: at the origin, %s", request.key.wire_id, reason)
             self.store.delete(request.key)
-            stored = None
-        if stored is not None:
-            return stored
-        facts = OriginFacts(
-            url=shown(request.source.url),
-            tag=request.wire.tag,
-            application=request.principal.application,
-            etag=stat.etag,
-            last_modified=stat.last_modified,
-            response_header=stat.headers,
-            tells_length=stat.content_length is not None,
-            is_private=has_credentials(request.source),
-        )
-        length = request.piece_length
-        geometry = PieceGeometry.open(length) if stat.content_length is None else _closed(stat.content_length, length)
-        return self.store.create(request.key, geometry, facts, sparse=span is not None)
+            return None
+        return stored
 
     # --- the whole file behind a range
 
@@ -294,13 +291,23 @@ class Engine:
             log.info("task %s is not prefetched: %s", request.key.wire_id, error)
 
 
-def _closed(content_length: Bytes, piece_length: Bytes | None) -> PieceGeometry:
-    return PieceGeometry.of(content_length, piece_length)
+def _geometry(request: DownloadRequest, stat: SourceStat) -> PieceGeometry:
+    if stat.content_length is None:
+        return PieceGeometry.open(request.piece_length)
+    return PieceGeometry.of(stat.content_length, request.piece_length)
 
 
-def _needed(error: DiskFull) -> Bytes:
-    needed = error.facts.get("needed", 0)
-    return needed if isinstance(needed, int) else 0
+def _facts(request: DownloadRequest, stat: SourceStat) -> OriginFacts:
+    return OriginFacts(
+        url=shown(request.source.url),
+        tag=request.wire.tag,
+        application=request.principal.application,
+        etag=stat.etag,
+        last_modified=stat.last_modified,
+        response_header=stat.headers,
+        tells_length=stat.content_length is not None,
+        is_private=has_credentials(request.source),
+    )
 
 
 def _known(stored: StoredTask) -> SourceStat:

@@ -26,6 +26,7 @@ from dragonfly.core.transfer.events import (
     PieceFound,
     SourceFailed,
 )
+from dragonfly.dfdaemon.limits import Pace
 from dragonfly.dfdaemon.pieces.client import PieceClient
 from dragonfly.errors import (
     DiskFull,
@@ -42,9 +43,6 @@ from dragonfly.storage.store import PieceWriter, TaskStore
 log = logging.getLogger(__name__)
 
 WAIT_SLICE: Seconds = 0.25  # how late a stopped download that waits for another one's piece notices
-
-Pace = Callable[[Bytes], None]
-"""Called before so many bytes are received; returns when they may be."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,12 +31,13 @@ from dragonfly.core.transfer.events import (
     Started,
     TimeReached,
 )
-from dragonfly.dfdaemon.fetch import Desk, Pace, ParentAddress, ParentJob, SourceJob
+from dragonfly.dfdaemon.fetch import Desk, ParentAddress, ParentJob, SourceJob
+from dragonfly.dfdaemon.limits import Pace
 from dragonfly.dfdaemon.pieces.client import PieceClient
 from dragonfly.dfdaemon.request import DownloadRequest
 from dragonfly.errors import DragonflyError, InternalFailure, ParentUnreachable
 from dragonfly.source.protocol import Source, SourceStat
-from dragonfly.storage.checksum import root_of
+from dragonfly.storage.leaves import root_of
 from dragonfly.storage.store import StoredTask, TaskStore
 
 log = logging.getLogger(__name__)
@@ -309,7 +310,7 @@ class Flight:
             return  # somebody joined since nobody wanted it
         match event:
             case PieceFetched(piece):
-                self._publish(PieceArrived(piece))
+                self._publish(PieceArrived(replace(piece, leaves=b"")))  # the store has them; here they would pile up
             case PieceFound(piece):
                 self._publish(PieceArrived(piece, is_local=True))
             case LengthSettled(content_length, piece_count) if self.geometry.is_open:

@@ -15,7 +15,7 @@ from dragonfly.dfdaemon.engine import Engine
 from dragonfly.dfdaemon.flight import LengthKnown, PieceArrived
 from dragonfly.dfdaemon.merge import merged
 from dragonfly.dfdaemon.request import DownloadRequest
-from dragonfly.errors import TaskNotFound
+from dragonfly.errors import DragonflyError, TaskNotFound
 from dragonfly.net.grpc_server import Context
 from dragonfly.wire.pb import common_pb2, dfdaemon_pb2
 from dragonfly.wire.pb.dfdaemon_pb2_grpc import DfdaemonUploadServicer
@@ -59,11 +59,21 @@ class UploadService(DfdaemonUploadServicer):
                     yield self._told(content_length=news.content_length)
             elif news.number in waiting:
                 waiting.discard(news.number)
-                leaves_left -= len(news.leaves)
-                leaves = news.leaves if leaves_left > 0 else b""
+                leaves = await self._leaves(request.task_id, news) if leaves_left > 0 else b""
+                leaves_left -= len(leaves)
                 yield self._told(number=news.number, offset=news.offset, length=news.length, leaves=leaves)
             if not waiting:
                 return
+
+    async def _leaves(self, task_id: str, piece: Piece) -> bytes:
+        """What the piece's leaves hash to; empty where that was not computed, or the piece is gone already."""
+        key = self._engine.find(task_id)
+        if key is None or not piece.root:
+            return b""
+        try:
+            return await asyncio.to_thread(self._engine.store.leaves, key, piece.number)
+        except DragonflyError:
+            return b""
 
     def _told(self, **facts: Any) -> dfdaemon_pb2.SyncPiecesResponse:
         return dfdaemon_pb2.SyncPiecesResponse(ip=self._engine.identity.ip, tcp_port=self._piece_port, **facts)

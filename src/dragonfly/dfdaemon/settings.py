@@ -94,9 +94,9 @@ class DownloadSettings(Section):
     """The local socket."""
     protocol: Idle[Literal["tcp", "quic"]] = "tcp"
     """Transport of pieces: tcp or quic."""
-    bandwidth_limit: Idle[Size] = 50 * GB
+    bandwidth_limit: Size = 50 * GB
     """Bytes per second of all downloads."""
-    back_to_source_bandwidth_limit: Idle[Size] = 50 * GB
+    back_to_source_bandwidth_limit: Size = 50 * GB
     """Bytes per second of all downloads from origins."""
     piece_timeout: Duration = 360.0
     """How long one piece may take."""
@@ -136,7 +136,7 @@ class UploadSettings(Section):
     """Certificates for calls to other peers."""
     disable_shared: Flag = False
     """Tell the scheduler not to offer this host as a parent."""
-    bandwidth_limit: Idle[Size] = 50 * GB
+    bandwidth_limit: Size = 50 * GB
     """Bytes per second of all uploads."""
 
 
@@ -199,11 +199,11 @@ class StorageServerSettings(Section):
     """Port of pieces over QUIC."""
     tcp_fastopen: Idle[Flag] = False
     """Use TCP Fast Open."""
-    max_connections: Idle[Count] = 10_000
+    max_connections: Count = 10_000
     """Connections at once; a newcomer ends the one idle longest. Ours."""
-    max_connections_per_address: Idle[Count] = 256
+    max_connections_per_address: Count = 256
     """Of those from one IP address; more are closed at once. Ours."""
-    tls: Idle[TlsFiles] = TlsFiles()
+    tls: TlsFiles = TlsFiles()
     """Certificates for pieces, both to serve and to fetch them: with all three, TLS with both sides verified. Ours."""
 
 
@@ -241,17 +241,17 @@ class BackendSettings(Section):
     """Headers added to requests that lack them."""
     max_retries: Number = 1
     """Times a failed request is made again."""
-    enable_cache_temporary_redirect: Flag = True
+    enable_cache_temporary_redirect: Idle[Flag] = True
     """Remember where a 307 led to."""
-    cache_temporary_redirect_ttl: Duration = 600.0
+    cache_temporary_redirect_ttl: Idle[Duration] = 600.0
     """How long it is remembered."""
-    put_concurrent_chunk_count: Count = 16
+    put_concurrent_chunk_count: Idle[Count] = 16
     """Parts of one object written at once."""
-    put_chunk_size: Size = 8 * MiB
+    put_chunk_size: Idle[Size] = 8 * MiB
     """Size of such a part."""
-    put_timeout: Duration = 900.0
+    put_timeout: Idle[Duration] = 900.0
     """How long writing an object may take."""
-    enable_hickory_dns: Flag = True
+    enable_hickory_dns: Idle[Flag] = True
     """The reference's own DNS resolver."""
 
 
@@ -338,19 +338,19 @@ class RegistryMirrorSettings(Section):
 class ProxySettings(Section):
     """The HTTP proxy."""
 
-    server: ProxyServerSettings = ProxyServerSettings()
+    server: Idle[ProxyServerSettings] = ProxyServerSettings()
     """Where it listens."""
-    rules: tuple[ProxyRuleSettings, ...] = ()
+    rules: Idle[tuple[ProxyRuleSettings, ...]] = ()
     """Which requests are downloaded through peers."""
-    registry_mirror: RegistryMirrorSettings = RegistryMirrorSettings()
+    registry_mirror: Idle[RegistryMirrorSettings] = RegistryMirrorSettings()
     """The registry for requests that name none."""
-    disable_back_to_source: Flag = False
+    disable_back_to_source: Idle[Flag] = False
     """Never go to the origin."""
-    prefetch: Flag = False
+    prefetch: Idle[Flag] = False
     """Fetch the whole file when a range is asked for."""
     prefetch_bandwidth_limit: Size = 10 * GB
     """Bytes per second of all prefetching."""
-    read_buffer_size: Size = 512 * KiB
+    read_buffer_size: Idle[Size] = 512 * KiB
     """Buffer for reading."""
 
 
@@ -424,11 +424,11 @@ class DaemonSettings(Section):
     """What the manager says at run time."""
     storage: StorageSettings = StorageSettings()
     """Content on this host's disk."""
-    backend: Idle[BackendSettings] = BackendSettings()
+    backend: BackendSettings = BackendSettings()
     """Downloads from origins."""
     gc: Idle[GcSettings] = GcSettings()
     """Deleting content."""
-    proxy: Idle[ProxySettings] = ProxySettings()
+    proxy: ProxySettings = ProxySettings()
     """The HTTP proxy."""
     security: Idle[SecuritySettings] = SecuritySettings()
     """A switch of the reference that it does not read itself."""
