@@ -209,6 +209,12 @@ class StorageError(DragonflyError):
 class DiskFull(StorageError):
     """no room on the disk: {path} needs {needed} bytes and has {free}"""
 
+    @property
+    def needed(self) -> int:
+        """Bytes that did not fit; 0 where the error came from another process."""
+        needed = self.facts.get("needed")
+        return needed if isinstance(needed, int) else 0
+
 
 class TaskNotFound(StorageError):
     """task {task_id} is not stored here"""

@@ -77,7 +77,7 @@ class Desk:
         try:
             return self.store.claim(self.key, number)
         except DiskFull as error:
-            if not self.make_room(int(str(error.facts["needed"]))):
+            if not self.make_room(error.needed):
                 raise
             return self.store.claim(self.key, number)
 
@@ -180,10 +180,8 @@ class _PieceRun:
         job = self.job
         self.left = list(job.numbers)
         geometry = job.geometry
-        if job.stat.supports_ranges:
-            first, end = geometry.span(job.numbers[0]).start, geometry.span(job.numbers[-1]).end
-        else:
-            first, end = 0, geometry.content_length
+        first = geometry.span(job.numbers[0]).start if job.stat.supports_ranges else 0
+        end = geometry.span(job.numbers[-1]).end
         self.span = ByteRange(first, end - first)
         self._position = first
 
