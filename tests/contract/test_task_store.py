@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 from threading import Barrier, Event, Thread
 from zlib import crc32
@@ -11,13 +13,22 @@ import pytest
 from blake3 import blake3
 
 from dragonfly.core.model.ids import TaskId, TaskKey, content_task_id, public_task
-from dragonfly.core.model.piece import Piece, PieceGeometry, PieceNumber
+from dragonfly.core.model.piece import LEAF_LENGTH, Piece, PieceGeometry, PieceNumber
 from dragonfly.core.model.principal import TenantScope
+from dragonfly.core.model.ranges import ByteRange
 from dragonfly.core.model.units import MiB
-from dragonfly.errors import PieceDigestMismatch, PieceLengthMismatch, PieceNotFound, StorageError, TaskNotFound
+from dragonfly.errors import (
+    DiskFull,
+    PieceDigestMismatch,
+    PieceLengthMismatch,
+    PieceNotFound,
+    StorageError,
+    TaskNotFound,
+)
 from dragonfly.storage.disk import DiskStore
 from dragonfly.storage.memory import MemoryStore
-from dragonfly.storage.store import OriginFacts, TaskStore
+from dragonfly.storage.piece_store import PieceStore
+from dragonfly.storage.store import OriginFacts, PieceFollower, PieceWriter, TaskStore
 
 DEADLINE = 10.0
 PIECE_LENGTH = 1000
@@ -27,7 +38,12 @@ ORIGIN = OriginFacts(
     url="http://origin.test/file", tag="t", application="a", etag='"e"', response_header={"Content-Type": "text/plain"}
 )
 KEY = public_task(content_task_id("a file"))
+OTHER = public_task(content_task_id("another file"))
 ZERO, ONE, TWO = map(PieceNumber, range(3))
+OPEN = PieceGeometry.open(PIECE_LENGTH)
+BYTES = os.urandom(2 * LEAF_LENGTH + 77_777)  # a piece of three leaves
+LARGE = PieceGeometry(len(BYTES), len(BYTES))
+LEAVES = b"".join(bytes(blake3(BYTES[at : at + LEAF_LENGTH]).digest()) for at in range(0, len(BYTES), LEAF_LENGTH))
 
 
 class FakeTime:
@@ -79,6 +95,12 @@ def write(store: TaskStore, key: TaskKey, number: PieceNumber, parent_id: str | 
     with store.claim(key, number) as writer:
         writer.write(memoryview(content_of(number)))
         return writer.commit(parent_id=parent_id, cost=0.5)
+
+
+def put(store: TaskStore, key: TaskKey, number: PieceNumber, data: bytes) -> Piece:
+    with store.claim(key, number) as writer:
+        writer.write(memoryview(data))
+        return writer.commit(parent_id=None, cost=0.0)
 
 
 def write_all(store: TaskStore, key: TaskKey) -> None:
@@ -410,6 +432,458 @@ def test_a_reader_may_be_left_twice(store: TaskStore, task: TaskKey) -> None:
         pass
     reader.__exit__(None, None, None)
     assert read(store, task, ZERO) == content_of(ZERO)
+
+
+# --- sparse tasks, and tasks whose length nobody knows yet
+
+
+def test_a_sparse_task_takes_room_for_the_pieces_it_has(store: TaskStore) -> None:
+    store.create(KEY, PieceGeometry(1 << 40, MiB), ORIGIN, sparse=True)
+    assert store.usage().stored == 0
+    put(store, KEY, PieceNumber((1 << 20) - 1), os.urandom(MiB))
+    with store.claim(KEY, ZERO):
+        assert store.usage().stored == 2 * MiB
+    assert [task.room for task in store.tasks()] == [2 * MiB]  # kept for whoever claims it next
+    with store.claim(KEY, ZERO):
+        assert store.usage().stored == 2 * MiB
+
+
+@pytest.mark.parametrize("geometry", [PieceGeometry(1 << 43, 1 << 42), PieceGeometry(1 << 62, 1 << 42, is_open=True)])
+def test_a_claim_without_room_is_refused_before_a_byte(store: TaskStore, geometry: PieceGeometry) -> None:
+    """Attack 23."""
+    store.create(KEY, geometry, ORIGIN, sparse=True)
+    for _ in range(2):  # and leaves nothing behind that would be in the way
+        with pytest.raises(DiskFull) as caught:
+            store.claim(KEY, ZERO)
+        assert caught.value.facts["needed"] == 1 << 42
+    assert store.usage().stored == 0
+    assert store.evict(KEY) == 0
+    assert store.tasks() == []
+
+
+def test_a_whole_task_takes_its_room_when_it_is_made(store: TaskStore, task: TaskKey) -> None:
+    assert (store.usage().stored, store.usage().task_count) == (len(CONTENT), 1)
+    with pytest.raises(DiskFull):
+        store.create(OTHER, PieceGeometry.of(1 << 46), ORIGIN)
+    assert (store.usage().stored, store.usage().task_count) == (len(CONTENT), 1)
+    assert store.get(OTHER) is None
+
+
+def test_parts_of_an_unfinished_task_are_found_at_their_place(store: TaskStore) -> None:
+    store.create(KEY, GEOMETRY, ORIGIN, sparse=True)
+    for number in (ONE, TWO):
+        write(store, KEY, number)
+    with store.pin(KEY):
+        path = store.content_path(KEY, ByteRange(1000, 1345))
+        assert path.read_bytes()[1000:] == CONTENT[1000:]
+    assert store.content_path(KEY, ByteRange(2344, 5)) == path
+    for span in (ByteRange(999, 2), ByteRange(0, 2345), None):
+        with pytest.raises(TaskNotFound):
+            store.content_path(KEY, span)
+
+
+def test_a_task_of_unknown_length_grows_until_its_length_is_settled(store: TaskStore) -> None:
+    store.create(KEY, OPEN, ORIGIN)
+    for number in (ONE, ZERO):
+        write(store, KEY, number)
+    with pytest.raises(StorageError):
+        store.finish(KEY)
+    with store.claim(KEY, TWO) as writer:
+        writer.write(memoryview(CONTENT)[2000:])
+        assert writer.remaining == 655
+        settled = store.settle_length(KEY, len(CONTENT))
+        assert (writer.length, writer.remaining) == (345, 0)
+        piece = writer.commit(parent_id=None, cost=0.0)
+    assert settled.geometry == GEOMETRY
+    assert (piece.length, piece.leaves) == (345, hash_of(CONTENT[2000:]))
+    assert store.finish(KEY).is_finished
+    assert store.content_path(KEY).read_bytes() == CONTENT
+    assert store.usage().stored == len(CONTENT)
+
+
+def test_settling_the_same_length_again_changes_nothing(store: TaskStore) -> None:
+    store.create(KEY, OPEN, ORIGIN)
+    settled = store.settle_length(KEY, 2345)
+    assert store.settle_length(KEY, 2345) == settled
+    with pytest.raises(StorageError):
+        store.settle_length(KEY, 2346)
+    with pytest.raises(TaskNotFound):
+        store.settle_length(OTHER, 0)
+
+
+@pytest.mark.parametrize("length", [0, 1000, 1999])
+def test_a_length_that_would_cut_pieces_off_is_refused(store: TaskStore, length: int) -> None:
+    store.create(KEY, OPEN, ORIGIN)
+    write(store, KEY, ONE)
+    with pytest.raises(StorageError):
+        store.settle_length(KEY, length)
+    assert store.settle_length(KEY, 2000).geometry.piece_count == 2
+
+
+def test_a_claim_behind_the_end_comes_to_nothing(store: TaskStore) -> None:
+    store.create(KEY, OPEN, ORIGIN)
+    write(store, KEY, ZERO)
+    with store.claim(KEY, ONE) as writer, store.claim(KEY, TWO) as started:
+        started.write(memoryview(CONTENT)[:500])
+        with store.follow_piece(KEY, TWO) as follower:
+            store.settle_length(KEY, 1000)
+            with pytest.raises(PieceNotFound):
+                follower.wait_beyond(0, DEADLINE)
+        for behind in (writer, started):
+            with pytest.raises(PieceLengthMismatch):
+                behind.write(memoryview(b"x"))
+            with pytest.raises(PieceNotFound):
+                behind.commit(parent_id=None, cost=0.0)
+    assert store.finish(KEY).is_finished
+    assert store.content_path(KEY).read_bytes() == CONTENT[:1000]
+    assert store.usage().stored == 1000
+
+
+def test_nothing_at_all_is_an_empty_file(store: TaskStore) -> None:
+    store.create(KEY, OPEN, replace(ORIGIN, tells_length=False, is_private=True))
+    with store.claim(KEY, ZERO):
+        store.settle_length(KEY, 0)
+    finished = store.finish(KEY)
+    assert store.content_path(KEY).read_bytes() == b""
+    assert (finished.version.content_length, finished.origin.is_private) == (None, True)
+    assert store.usage().stored == 0
+
+
+# --- leaves
+
+
+@pytest.mark.parametrize("sizes", [[LEAF_LENGTH], [1 << 20], [7, 300_000], [LEAF_LENGTH - 1, 1], [100_000]])
+def test_a_pieces_root_is_the_hash_of_its_leaves_hashes_however_it_came(store: TaskStore, sizes: list[int]) -> None:
+    store.create(KEY, LARGE, ORIGIN)
+    leaves = b"".join(hash_of(BYTES[at : at + LEAF_LENGTH]) for at in range(0, len(BYTES), LEAF_LENGTH))
+    with store.claim(KEY, ZERO) as writer:
+        rest, turns = memoryview(BYTES), cycle(sizes)
+        while rest:
+            size = next(turns)
+            writer.write(rest[:size])
+            rest = rest[size:]
+        piece = writer.commit(parent_id=None, cost=0.0, root=hash_of(leaves))
+    assert (piece.leaves, piece.root) == (leaves, hash_of(leaves))
+    assert store.leaves(KEY, ZERO) == leaves
+    assert [piece.root for piece in store.pieces(KEY)] == [hash_of(leaves)]
+    with store.open_piece(KEY, ZERO) as reader:
+        assert reader.piece.root == hash_of(leaves)
+
+
+def test_a_piece_of_another_root_is_not_committed(store: TaskStore, task: TaskKey) -> None:
+    """Attack 26: right checksum, wrong content."""
+    with store.claim(task, ZERO) as writer:
+        writer.write(memoryview(content_of(ZERO)))
+        with pytest.raises(PieceDigestMismatch):
+            writer.commit(parent_id=None, cost=0.0, root=hash_of(b"another"))
+    assert store.pieces(task) == []
+
+
+def test_a_wrong_leaf_is_noticed_when_it_is_full(store: TaskStore) -> None:
+    store.create(KEY, LARGE, ORIGIN)
+    with store.claim(KEY, ZERO) as writer:
+        writer.restart(leaves=LEAVES)
+        writer.write(memoryview(BYTES)[:LEAF_LENGTH])
+        wrong = bytearray(BYTES[LEAF_LENGTH : 2 * LEAF_LENGTH])
+        wrong[77] ^= 1
+        writer.write(memoryview(wrong)[:-1])
+        with pytest.raises(PieceDigestMismatch):
+            writer.write(memoryview(wrong)[-1:])
+        with pytest.raises(ValueError, match="restart"):
+            writer.write(memoryview(b"more"))
+        with pytest.raises(PieceLengthMismatch):
+            writer.commit(parent_id=None, cost=0.0)
+        writer.restart(leaves=LEAVES)
+        writer.write(memoryview(BYTES))
+        writer.commit(parent_id=None, cost=0.0)
+    assert read(store, KEY, ZERO) == BYTES
+
+
+@pytest.mark.parametrize("change", [32, -32, 1])
+def test_leaves_that_are_not_as_many_as_the_piece_has_are_refused(store: TaskStore, change: int) -> None:
+    store.create(KEY, LARGE, ORIGIN)
+    with store.claim(KEY, ZERO) as writer, pytest.raises(PieceDigestMismatch):
+        writer.restart(leaves=(LEAVES + LEAVES)[: len(LEAVES) + change])
+
+
+def test_leaves_are_those_of_a_piece_that_is_here(store: TaskStore, task: TaskKey) -> None:
+    with pytest.raises(PieceNotFound):
+        store.leaves(task, ZERO)
+    with pytest.raises(TaskNotFound):
+        store.leaves(OTHER, ZERO)
+    write(store, task, ZERO)
+    store.delete(task)
+    store.create(task, GEOMETRY, ORIGIN)
+    with pytest.raises(PieceNotFound):
+        store.leaves(task, ZERO)
+
+
+# --- followers
+
+
+@pytest.fixture
+def large(store: TaskStore) -> TaskKey:
+    return store.create(KEY, LARGE, ORIGIN).key
+
+
+def followed(follower: PieceFollower, count: int) -> bytes:
+    return os.pread(follower.fd, count, follower.position)
+
+
+def test_bytes_of_the_origin_are_followed_as_they_come(store: TaskStore, large: TaskKey) -> None:
+    with store.claim(large, ZERO) as writer, store.follow_piece(large, ZERO) as follower:
+        writer.restart(is_certain=True)
+        assert (follower.number, follower.position, follower.length) == (ZERO, 0, len(BYTES))
+        assert follower.wait_beyond(0, 0.0) == 0
+        for end in (1, 100, LEAF_LENGTH, LEAF_LENGTH + 5):
+            writer.write(memoryview(BYTES)[end - writer_gap(writer, end) : end])
+            assert follower.wait_beyond(end - 1, DEADLINE) == end
+            assert followed(follower, end) == BYTES[:end]
+
+
+def writer_gap(writer: PieceWriter, end: int) -> int:
+    return end - (writer.length - writer.remaining)
+
+
+def test_bytes_of_a_parent_are_followed_leaf_by_leaf(store: TaskStore, large: TaskKey) -> None:
+    with store.claim(large, ZERO) as writer, store.follow_piece(large, ZERO) as follower:
+        writer.restart(leaves=LEAVES, digest="crc32:7")
+        assert follower.digest == "crc32:7"
+        seen = []
+        for at in range(0, len(BYTES), 100_000):
+            writer.write(memoryview(BYTES)[at : at + 100_000])
+            seen.append(follower.wait_beyond(0, 0.0))
+        assert seen == [0, 0, LEAF_LENGTH, LEAF_LENGTH, LEAF_LENGTH, 2 * LEAF_LENGTH, len(BYTES)]
+
+
+def test_bytes_of_a_parent_without_hashes_are_followed_after_the_commit(store: TaskStore, large: TaskKey) -> None:
+    with store.claim(large, ZERO) as writer, store.follow_piece(large, ZERO) as follower:
+        writer.restart(digest="crc32:1")
+        writer.write(memoryview(BYTES))
+        assert follower.wait_beyond(0, 0.01) == 0
+        piece = writer.commit(parent_id="parent", cost=0.0)
+        assert follower.wait_beyond(0, DEADLINE) == len(BYTES)
+        assert follower.digest == piece.digest
+        assert followed(follower, len(BYTES)) == BYTES
+
+
+def test_followers_are_woken_by_the_writer(store: TaskStore, large: TaskKey) -> None:
+    received = list[bytes]()
+
+    def follow() -> None:
+        with store.follow_piece(large, ZERO, wait=DEADLINE) as follower:
+            count, read = 0, b""
+            while count < follower.length:
+                upto = follower.wait_beyond(count, DEADLINE)
+                read += os.pread(follower.fd, upto - count, count)
+                count = upto
+            received.append(read)
+
+    followers = [Thread(target=follow) for _ in range(8)]
+    for follower in followers[:4]:  # these wait for the claim, the others come when they come
+        follower.start()
+    with store.claim(large, ZERO) as writer:
+        writer.restart(leaves=LEAVES)
+        for at in range(0, len(BYTES), 50_000):
+            writer.write(memoryview(BYTES)[at : at + 50_000])
+            if at == 300_000:
+                for follower in followers[4:]:
+                    follower.start()
+        writer.commit(parent_id="parent", cost=0.0)
+    for follower in followers:
+        follower.join(DEADLINE)
+    assert [data == BYTES for data in received] == [True] * 8
+
+
+def test_a_piece_that_is_here_is_followed_to_its_end_at_once(store: TaskStore, task: TaskKey) -> None:
+    piece = write(store, task, TWO)
+    with store.follow_piece(task, TWO) as follower:
+        assert (follower.wait_beyond(0, 0.0), follower.length, follower.digest) == (345, 345, piece.digest)
+        assert follower.wait_beyond(345, 600.0) == 345
+        store.delete(task)
+        assert followed(follower, 345) == CONTENT[2000:]
+        assert follower.wait_beyond(0, 0.0) == 345
+
+
+def test_a_piece_nobody_writes_is_not_followed(store: TaskStore, task: TaskKey) -> None:
+    for wait in (0.0, 0.01):
+        with pytest.raises(PieceNotFound):
+            store.follow_piece(task, ZERO, wait=wait)
+    with pytest.raises(PieceNotFound):
+        store.follow_piece(task, PieceNumber(3), wait=DEADLINE)
+    with pytest.raises(TaskNotFound):
+        store.follow_piece(OTHER, ZERO, wait=DEADLINE)
+    assert store.evict(task) == len(CONTENT)  # and nobody is left counted as using it
+
+
+def test_a_follower_whose_writer_gave_up_is_told(store: TaskStore, large: TaskKey) -> None:
+    writer = store.claim(large, ZERO)
+    with store.follow_piece(large, ZERO) as follower:
+        writer.restart(is_certain=True)
+        writer.write(memoryview(BYTES)[:100])
+        writer.__exit__(None, None, None)
+        assert follower.wait_beyond(99, DEADLINE) == 100  # what was certain still is
+        with pytest.raises(PieceNotFound):
+            follower.wait_beyond(100, 0.01)
+    with pytest.raises(PieceNotFound):
+        store.follow_piece(large, ZERO)
+
+
+def test_another_writer_goes_on_where_readers_are(store: TaskStore, large: TaskKey) -> None:
+    """The watermark never falls, and what it covers is never written again."""
+    first = store.claim(large, ZERO)
+    with store.follow_piece(large, ZERO) as follower:
+        first.restart(is_certain=True)
+        first.write(memoryview(BYTES)[:300_000])
+        first.__exit__(None, None, None)
+        with store.claim(large, ZERO) as second:
+            second.restart(leaves=LEAVES)
+            assert follower.wait_beyond(0, 0.0) == 300_000
+            second.write(memoryview(BYTES)[:LEAF_LENGTH])
+            assert follower.wait_beyond(0, 0.0) == 300_000
+            second.write(memoryview(BYTES)[LEAF_LENGTH:])
+            assert follower.wait_beyond(300_000, DEADLINE) == len(BYTES)
+            second.commit(parent_id="second", cost=0.0)
+        assert followed(follower, len(BYTES)) == BYTES
+    assert read(store, large, ZERO) == BYTES
+
+
+@pytest.mark.parametrize("leaves", [True, False], ids=["leaf by leaf", "unproven"])
+def test_a_writer_that_brings_other_bytes_does_not_reach_readers(
+    store: TaskStore, large: TaskKey, leaves: bool
+) -> None:
+    other = BYTES[:1000] + b"!" + BYTES[1001:]
+    with store.claim(large, ZERO) as writer, store.follow_piece(large, ZERO) as follower:
+        writer.restart(is_certain=True)
+        writer.write(memoryview(BYTES)[:2000])
+        writer.restart(leaves=LEAVES if leaves else b"")
+        with pytest.raises(PieceDigestMismatch):
+            writer.write(memoryview(other))
+        assert follower.wait_beyond(0, 0.0) == 2000
+        assert followed(follower, 2000) == BYTES[:2000]
+        with pytest.raises(PieceLengthMismatch):
+            writer.commit(parent_id="liar", cost=0.0)
+
+
+def test_without_readers_another_writer_may_bring_what_it_likes(store: TaskStore, large: TaskKey) -> None:
+    with store.claim(large, ZERO) as writer:
+        writer.restart(is_certain=True)
+        writer.write(memoryview(b"?" * 2000))
+        writer.restart(is_certain=True)
+        with store.follow_piece(large, ZERO) as follower:
+            assert follower.wait_beyond(0, 0.0) == 0
+            writer.write(memoryview(BYTES))
+            writer.commit(parent_id=None, cost=0.0)
+            assert followed(follower, follower.wait_beyond(0, 0.0)) == BYTES
+
+
+def test_deleting_a_task_ends_those_who_follow_what_does_not_come(store: TaskStore, task: TaskKey) -> None:
+    outcome = list[type[Exception]]()
+
+    def follow(number: PieceNumber) -> None:
+        try:
+            with store.follow_piece(task, number, wait=600.0) as follower:
+                follower.wait_beyond(0, 600.0)
+        except Exception as error:
+            outcome.append(type(error))
+
+    with store.claim(task, ZERO):
+        followers = [Thread(target=follow, args=(number,)) for number in (ZERO, ONE)]
+        for follower in followers:
+            follower.start()
+        while not is_used_by(store, task, 2):
+            pass
+        store.delete(task)
+        for follower in followers:
+            follower.join(DEADLINE)
+    assert sorted(error.__name__ for error in outcome) == ["PieceNotFound", "TaskNotFound"]
+
+
+def is_used_by(store: TaskStore, key: TaskKey, followers: int) -> bool:
+    """Whether so many follow it besides one writer; no question of the contract, so the table is looked at."""
+    assert isinstance(store, PieceStore)
+    return store._tasks[key].users == followers + 1
+
+
+def test_nothing_is_written_into_a_piece_after_its_commit(store: TaskStore, task: TaskKey) -> None:
+    with store.claim(task, ZERO) as writer:
+        writer.write(memoryview(content_of(ZERO)))
+        writer.commit(parent_id=None, cost=0.0)
+        for act in (
+            writer.restart,
+            lambda: writer.write(memoryview(b"")),
+            lambda: writer.commit(parent_id=None, cost=0.0),
+        ):
+            with pytest.raises(ValueError, match="given back"):
+                act()
+    assert read(store, task, ZERO) == content_of(ZERO)
+
+
+# --- use and eviction
+
+
+def test_a_task_nobody_uses_is_evicted_and_says_what_that_gave_back(store: TaskStore, task: TaskKey) -> None:
+    write_all(store, task)
+    store.finish(task)
+    assert store.evict(task) == len(CONTENT)
+    assert store.evict(task) == 0
+    assert (store.usage().stored, store.usage().task_count, store.get(task)) == (0, 0, None)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda store: store.claim(KEY, ONE),
+        lambda store: store.open_piece(KEY, ZERO),
+        lambda store: store.follow_piece(KEY, ZERO),
+        lambda store: store.pin(KEY),
+    ],
+    ids=["claimed", "read", "followed", "pinned"],
+)
+def test_a_task_in_use_is_not_evicted(
+    store: TaskStore, task: TaskKey, use: Callable[[TaskStore], AbstractContextManager[object]]
+) -> None:
+    """Attack 24, invariant I3."""
+    write(store, task, ZERO)
+    with use(store):
+        assert [stored.is_in_use for stored in store.tasks()] == [True]
+        assert store.evict(task) == 0
+        assert store.get(task) is not None
+    assert [stored.is_in_use for stored in store.tasks()] == [False]
+    assert store.evict(task) == len(CONTENT)
+
+
+def test_a_task_that_is_not_stored_cannot_be_pinned(store: TaskStore) -> None:
+    with pytest.raises(TaskNotFound), store.pin(KEY):
+        pass
+
+
+def test_following_a_piece_and_asking_for_the_file_count_as_use(
+    store: TaskStore, task: TaskKey, clock: FakeTime
+) -> None:
+    write_all(store, task)
+    store.finish(task)
+    uses: tuple[Callable[[], object], ...] = (
+        lambda: store.follow_piece(task, ZERO).__exit__(None, None, None),
+        lambda: store.content_path(task),
+        lambda: store.content_path(task, ByteRange(0, 1)),
+    )
+    for use in uses:
+        clock.now += 60
+        use()
+        assert [stored.updated_at for stored in store.tasks()] == [clock.now]
+    clock.now += 60
+    store.cool(task)
+    assert [stored.updated_at for stored in store.tasks()] == [clock.now - 60]
+    assert read(store, task, ONE) == content_of(ONE)
+    store.cool(OTHER)
+
+
+def test_what_is_left_counts_down_as_tasks_come(store: TaskStore) -> None:
+    before = store.usage()
+    assert 0 < before.free <= before.capacity
+    store.create(KEY, PieceGeometry(16 * MiB, MiB), ORIGIN)
+    assert store.usage().free <= before.free - 15 * MiB
 
 
 def test_readers_writers_and_deleters_never_see_each_others_bytes(store: TaskStore) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,18 @@ import pytest
 from dragonfly.core.model.ids import TaskId, TaskKey, content_task_id, public_task
 from dragonfly.core.model.piece import PieceGeometry, PieceNumber
 from dragonfly.core.model.principal import PUBLIC_SCOPE, TenantScope
-from dragonfly.core.model.units import MiB
-from dragonfly.errors import DiskFull, InvalidIdentifier, PieceNotFound, StorageError, StorageUnusable, TaskNotFound
-from dragonfly.storage import checksum
+from dragonfly.core.model.units import KiB, MiB
+from dragonfly.errors import (
+    DiskFull,
+    InvalidIdentifier,
+    PieceDigestMismatch,
+    PieceLengthMismatch,
+    PieceNotFound,
+    StorageError,
+    StorageUnusable,
+    TaskNotFound,
+)
+from dragonfly.storage import checksum, room
 from dragonfly.storage.disk import DiskStore
 from dragonfly.storage.store import OriginFacts
 
@@ -28,6 +38,7 @@ GEOMETRY = PieceGeometry(len(CONTENT), 1000)
 ORIGIN = OriginFacts(url="http://origin.test/file", etag='"1"', response_header={"a": "b"})
 KEY = public_task(content_task_id("a file"))
 ZERO, ONE = PieceNumber(0), PieceNumber(1)
+BLOCK = 64 * KiB  # a multiple of every file system's blocks
 
 
 @pytest.fixture
@@ -236,6 +247,161 @@ def test_after_a_reboot_the_whole_content_is_read_before_it_is_believed(director
     database.close()
 
 
+# --- sparse tasks, and those of unknown length
+
+SPARSE = PieceGeometry(8 * BLOCK, BLOCK)
+OPEN = PieceGeometry.open(BLOCK)
+
+
+def partly_filled(directory: Path, geometry: PieceGeometry, *numbers: int) -> Path:
+    """A closed store that holds these pieces of a sparse task, and once had a claim on the next one."""
+    store = opened(directory)
+    store.create(KEY, geometry, ORIGIN, sparse=True)
+    for number in numbers:
+        with store.claim(KEY, PieceNumber(number)) as writer:
+            writer.write(memoryview(bytes([number]) * BLOCK))
+            writer.commit(parent_id="p", cost=0.0)
+    with store.claim(KEY, PieceNumber(max(numbers) + 1)) as writer:
+        writer.write(memoryview(b"half"))
+    assert store.usage().stored == (len(numbers) + 1) * BLOCK
+    store.close()
+    return content_file(directory)
+
+
+@pytest.mark.parametrize("geometry", [SPARSE, OPEN], ids=["sparse", "open"])
+def test_a_sparse_task_keeps_its_pieces_and_no_other_room_over_a_restart(
+    directory: Path, geometry: PieceGeometry
+) -> None:
+    path = partly_filled(directory, geometry, 1, 4)
+    store = opened(directory)
+    assert [(task.geometry, list(task.pieces), task.room) for task in store.tasks()] == [(geometry, [1, 4], 2 * BLOCK)]
+    assert store.usage().stored == path.stat().st_blocks * 512 == 2 * BLOCK
+    with store.open_piece(KEY, PieceNumber(4)) as reader:
+        assert os.pread(reader.fd, BLOCK, reader.position) == b"\4" * BLOCK
+    store.close()
+
+
+def test_a_task_of_unknown_length_goes_on_after_a_restart(directory: Path) -> None:
+    partly_filled(directory, OPEN, 0)
+    store = opened(directory)
+    store.settle_length(KEY, BLOCK + 10)
+    with store.claim(KEY, ONE) as writer:
+        writer.write(memoryview(b"0123456789"))
+        writer.commit(parent_id=None, cost=0.0)
+    store.finish(KEY)
+    store.close()
+    store = opened(directory)
+    assert store.content_path(KEY).read_bytes() == bytes(BLOCK) + b"0123456789"
+    assert store.usage().stored == BLOCK + 10
+    store.close()
+
+
+def test_a_length_settled_in_the_moment_of_a_crash_is_settled_afterwards(directory: Path) -> None:
+    path = partly_filled(directory, OPEN, 0)
+    change_index(directory, f"UPDATE task SET is_open = 0, content_length = {BLOCK + 10}")
+    assert numbers(directory) == [0]
+    assert path.stat().st_size == BLOCK + 10
+
+
+def test_a_sparse_file_cut_short_by_somebody_else_is_not_served(directory: Path) -> None:
+    path = partly_filled(directory, SPARSE, 1, 4)
+    store = opened(directory)
+    os.truncate(path, 3 * BLOCK)
+    with store.open_piece(KEY, ONE):
+        pass
+    with pytest.raises(TaskNotFound):
+        store.open_piece(KEY, PieceNumber(4))
+    assert store.tasks() == []
+    store.close()
+
+
+def test_facts_of_the_origin_survive_a_restart(directory: Path) -> None:
+    origin = OriginFacts(url="u", tag="t", application="a", etag="e", tells_length=False, is_private=True)
+    store = opened(directory)
+    store.create(KEY, GEOMETRY, origin)
+    store.close()
+    store = opened(directory)
+    assert [task.origin for task in store.tasks()] == [origin]
+    store.close()
+
+
+def test_leaves_are_told_at_once_and_after_a_restart(directory: Path) -> None:
+    store = opened(directory)
+    store.create(KEY, GEOMETRY, ORIGIN)
+    with store.claim(KEY, ZERO) as writer:
+        writer.write(memoryview(CONTENT)[:1000])
+        piece = writer.commit(parent_id=None, cost=0.0)
+    assert len(piece.leaves) == 32
+    assert store.leaves(KEY, ZERO) == piece.leaves
+    store.close()
+    store = opened(directory)
+    assert store.leaves(KEY, ZERO) == piece.leaves
+    assert [found.root for found in store.pieces(KEY)] == [piece.root]
+    store.delete(KEY)
+    store.create(KEY, GEOMETRY, ORIGIN)
+    store.close()
+    with sqlite3.connect(directory / "metadata" / "store.db") as database:
+        assert database.execute("SELECT count(*) FROM leaves").fetchone() == (0,)
+    database.close()
+
+
+def test_a_store_that_does_not_hash_promises_nothing_and_still_compares_leaves(directory: Path) -> None:
+    store = opened(directory, hashes_leaves=False)
+    store.create(KEY, GEOMETRY, ORIGIN)
+    with store.claim(KEY, ZERO) as writer:
+        writer.write(memoryview(CONTENT)[:1000])
+        with pytest.raises(PieceDigestMismatch):
+            writer.commit(parent_id=None, cost=0.0, root=b"r" * 32)
+        writer.restart(leaves=b"l" * 32)
+        with pytest.raises(PieceDigestMismatch):
+            writer.write(memoryview(CONTENT)[:1000])
+    write(store, ZERO)
+    assert [(piece.root, store.leaves(KEY, ZERO)) for piece in store.pieces(KEY)] == [(b"", b"")]
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "nonsense", ["response_header = 'no json'", "content_length = -1", "piece_length = 0", "created_at = 'long ago'"]
+)
+def test_a_record_that_makes_no_sense_is_dropped_alone(directory: Path, nonsense: str) -> None:
+    filled(directory, 0)
+    store = opened(directory)
+    other = store.create(public_task(content_task_id("another")), GEOMETRY, ORIGIN).key
+    store.close()
+    change_index(directory, f"UPDATE task SET {nonsense} WHERE wire_id = '{KEY.wire_id}'")
+    for _ in range(2):
+        store = opened(directory)
+        assert [task.key for task in store.tasks()] == [other]
+        store.close()
+    assert not content_file(directory).exists()
+
+
+def test_a_change_that_cannot_be_written_takes_no_other_with_it(directory: Path) -> None:
+    store = opened(directory)
+    store.create(KEY, GEOMETRY, ORIGIN)
+    for number, parent_id in ((ZERO, "\udce4"), (ONE, "fine")):
+        span = GEOMETRY.span(number)
+        with store.claim(KEY, number) as writer:
+            writer.write(memoryview(CONTENT)[span.start : span.end])
+            writer.commit(parent_id=parent_id, cost=0.0)
+    store.close()
+    assert numbers(directory) == [1]
+
+
+def test_the_last_use_is_remembered_now_and_then_also_without_a_clean_end(directory: Path) -> None:
+    filled(directory, 0)
+    now = 2e9
+    store = opened(directory, clock=lambda: now)
+    with store.open_piece(KEY, ZERO):
+        pass
+    store.create(public_task(content_task_id("another")), GEOMETRY, ORIGIN)
+    store._metadata.flush()
+    with sqlite3.connect(directory / "metadata" / "store.db") as database:
+        assert database.execute("SELECT max(updated_at), count(*) FROM task").fetchone() == (2e9, 2)
+    database.close()
+    store.close()
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -337,6 +503,26 @@ def test_a_directory_others_may_write_is_refused(directory: Path, inner: str, mo
         opened(directory)
 
 
+def test_rights_are_those_of_the_settings(directory: Path) -> None:
+    modes = {"file_mode": 0o640, "directory_mode": 0o770}
+    before = os.umask(0o077)
+    try:
+        store = opened(directory, **modes)
+        store.create(KEY, GEOMETRY, ORIGIN)
+        store.close()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(content_file(directory).stat().st_mode) == 0o640
+    folders = {path for path in (directory, *directory.rglob("*")) if path.is_dir()}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folders} == {0o770}
+    opened(directory, **modes).close()  # what we opened to our group is no reason to refuse it
+    with pytest.raises(StorageUnusable, match="may write"):
+        opened(directory)
+    directory.chmod(0o777)
+    with pytest.raises(StorageUnusable, match="may write"):
+        opened(directory, **modes)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
 def test_a_directory_of_another_user_is_refused(directory: Path) -> None:
     opened(directory).close()
@@ -390,20 +576,112 @@ def test_the_reserve_of_the_file_system_is_left_to_others(directory: Path) -> No
     store.close()
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+@contextmanager
+def small_file_system(mounted: Path, options: str) -> Iterator[Path]:
     """A file system of 4 MiB, where this user may mount one."""
-    mounted = tmp_path / "small"
     mounted.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=4m,mode=0700", "tmpfs", str(mounted)]
+    command = ["mount", "-t", "tmpfs", "-o", f"size=4m,mode=0700{options}", "tmpfs", str(mounted)]
     try:
         done = subprocess.run(command, capture_output=True, timeout=30, check=False)
     except FileNotFoundError:
         pytest.skip("there is no mount program here")
     if done.returncode != 0:
         pytest.skip("a tmpfs cannot be mounted here")
-    yield mounted
-    subprocess.run(["umount", str(mounted)], timeout=30, check=True)
+    try:
+        yield mounted
+    finally:
+        subprocess.run(["umount", str(mounted)], timeout=30, check=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    with small_file_system(tmp_path / "small", "") as mounted:
+        yield mounted
+
+
+@contextmanager
+def filled_up(directory: Path) -> Iterator[None]:
+    """Not a byte is free."""
+    path = directory / "filler"
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4 * KiB))
+    try:
+        yield
+    finally:
+        path.unlink()
+
+
+def test_a_claim_of_a_sparse_task_finds_the_disk_full_before_a_byte(small_disk: Path) -> None:
+    store = opened(small_disk / "store")
+    store.create(KEY, PieceGeometry(100 * MiB, MiB), ORIGIN, sparse=True)
+    for taken in range(3):
+        store.claim(KEY, PieceNumber(taken)).__exit__(None, None, None)
+    with pytest.raises(DiskFull):
+        store.claim(KEY, PieceNumber(3))
+    assert store.usage().stored == 3 * MiB
+    with store.claim(KEY, ONE) as writer:  # which has its room already, on a disk that is full
+        writer.write(memoryview(bytes(MiB)))
+        writer.commit(parent_id=None, cost=0.0)
+    store.close()
+
+
+def test_a_file_system_out_of_inodes_is_a_full_disk(tmp_path: Path) -> None:
+    """Attack 24."""
+    with small_file_system(tmp_path / "small", ",nr_inodes=40") as mounted:
+        store = opened(mounted / "store")
+        keys = [public_task(content_task_id(str(number))) for number in range(40)]
+        with suppress(DiskFull):
+            for key in keys:
+                store.create(key, GEOMETRY, ORIGIN)
+        tasks = store.tasks()
+        with pytest.raises(DiskFull):
+            store.create(keys[-1], GEOMETRY, ORIGIN)
+        assert 5 < len(tasks) < 40
+        assert store.usage().stored == len(tasks) * len(CONTENT)
+        store.delete(tasks[0].key)
+        store.create(tasks[0].key, GEOMETRY, ORIGIN)
+        store.close()
+
+
+def test_a_write_that_finds_no_room_leaves_no_piece(small_disk: Path) -> None:
+    """As on file systems that copy on write, where room once taken may be gone."""
+    store = opened(small_disk / "store")
+    store.create(KEY, PieceGeometry(2 * MiB, MiB), ORIGIN)
+    data = os.urandom(MiB)
+    with store.claim(KEY, ONE) as writer, store.follow_piece(KEY, ONE) as follower:
+        writer.restart(is_certain=True)
+        writer.write(memoryview(data)[:1000])
+        room.give_back(follower.fd, MiB + 4 * KiB, MiB - 4 * KiB)
+        with filled_up(small_disk):
+            with pytest.raises(DiskFull):
+                writer.write(memoryview(data)[1000:])
+            assert follower.wait_beyond(0, 0.0) == 1000
+            with pytest.raises(PieceLengthMismatch):
+                writer.commit(parent_id=None, cost=0.0)
+        writer.restart(is_certain=True)
+        writer.write(memoryview(data))
+        writer.commit(parent_id=None, cost=0.0)
+        assert os.pread(follower.fd, MiB, follower.position) == data
+    store.close()
+
+
+def test_an_index_that_finds_no_room_is_written_later(small_disk: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = opened(small_disk / "store")
+    geometry = PieceGeometry(400 * KiB, 400)
+    store.create(KEY, geometry, ORIGIN)
+    with filled_up(small_disk):
+        for number in geometry.numbers():
+            with store.claim(KEY, number) as writer:
+                writer.write(memoryview(bytes(400)))
+                writer.commit(parent_id=None, cost=0.0)
+        assert store.finish(KEY).is_finished  # the content is whole; only its record waits
+        assert "cannot be written, for now" in caplog.text
+        assert store.leaves(KEY, PieceNumber(900)) != b""
+    store.close()
+    store = opened(small_disk / "store")
+    assert [(task.is_finished, len(task.pieces)) for task in store.tasks()] == [(True, 1024)]
+    store.close()
 
 
 def test_the_blocks_of_a_task_are_taken_when_it_is_created(small_disk: Path) -> None:

@@ -224,9 +224,9 @@ class StorageSettings(Section):
     """Buffer for reading."""
     cache_capacity: Idle[Size] = 64 * MiB
     """Memory for cache tasks."""
-    file_mode: Idle[Mode] = 0o600
+    file_mode: Mode = 0o600
     """Rights of content files, in octal. Ours."""
-    directory_mode: Idle[Mode] = 0o700
+    directory_mode: Mode = 0o700
     """Rights of directories, in octal. Ours."""
     serve_stale: Flag = False
     """Serve what is stored while its origin cannot be reached. Ours."""
@@ -260,9 +260,9 @@ class GcPolicySettings(Section):
 
     task_ttl: Duration = 30 * DAY
     """Age of a standard task, since it was last used."""
-    persistent_task_ttl: Duration = DAY
+    persistent_task_ttl: Idle[Duration] = DAY
     """Age of a persistent task that names none."""
-    persistent_cache_task_ttl: Duration = DAY
+    persistent_cache_task_ttl: Idle[Duration] = DAY
     """Age of a persistent cache task that names none."""
     page_cache_idle_timeout: Duration = 40 * 60.0
     """After how long unused content leaves the page cache."""
@@ -426,7 +426,7 @@ class DaemonSettings(Section):
     """Content on this host's disk."""
     backend: BackendSettings = BackendSettings()
     """Downloads from origins."""
-    gc: Idle[GcSettings] = GcSettings()
+    gc: GcSettings = GcSettings()
     """Deleting content."""
     proxy: ProxySettings = ProxySettings()
     """The HTTP proxy."""

@@ -16,7 +16,7 @@ from pydantic import BeforeValidator
 from dragonfly.core.model.host import HostType
 from dragonfly.core.model.units import Bytes, Seconds
 from dragonfly.settings.section import Key, Section, keys_of
-from dragonfly.settings.values import read_duration, read_size
+from dragonfly.settings.values import read_duration, read_mode, read_size
 
 _DURATION_UNITS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1))  # in milliseconds
 _SIZE_UNITS = (("GiB", 1 << 30), ("GB", 10**9), ("MiB", 1 << 20), ("MB", 10**6), ("KiB", 1 << 10), ("KB", 10**3))
@@ -96,6 +96,8 @@ def _default(key: Key) -> str:
         return written_duration(value)
     if read_size in readers:
         return written_size(value)
+    if read_mode in readers:
+        return f"{value:04o}"
     return _scalar(value)
 
 

@@ -94,7 +94,7 @@ def _regular_expression(given: str) -> str:
     return given
 
 
-def _mode(given: Any) -> int:
+def read_mode(given: Any) -> int:
     if isinstance(given, int) and not isinstance(given, bool) and 0 <= given <= 0o777:
         return given
     if isinstance(given, str) and re.fullmatch(r"0?[0-7]{3}", given):
@@ -123,6 +123,6 @@ Ip = Annotated[str, Field(strict=True), AfterValidator(_ip)]
 Address = Annotated[str, Field(strict=True), AfterValidator(_address)]
 FilePath = Annotated[Path, AfterValidator(_path)]
 Kind = Annotated[HostType, BeforeValidator(_host_type)]
-Mode = Annotated[int, BeforeValidator(_mode)]
+Mode = Annotated[int, BeforeValidator(read_mode)]
 """Rights of a file. In YAML 0640 is an octal number and "0640" a text; both mean the same."""
 Pattern = Annotated[str, Field(strict=True), AfterValidator(_regular_expression)]

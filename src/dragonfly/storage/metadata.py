@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from threading import Condition, Lock, Thread
 from time import monotonic
@@ -66,7 +66,7 @@ _PieceRow = tuple[int, str, str | None, float, bytes]
 
 
 class Metadata:
-    """The index in one file. `load` comes first; the rest is thread-safe and returns at once, but for `flush`."""
+    """The index in one file, a Ledger. Thread-safe; what changes it returns at once."""
 
     def __init__(self, path: Path, file_mode: int = FILE_MODE) -> None:
         self._path = path
@@ -84,17 +84,25 @@ class Metadata:
         self._writer = Thread(target=self._write_all, name="storage-metadata", daemon=True)
         self._writer.start()
 
-    def load(self) -> list[tuple[TaskRecord, list[Piece]]]:
-        """Every task, oldest first, with its pieces by number. To be called before the first change."""
-        rows: dict[str, list[_PieceRow]] = {}
-        for wire_id, *piece in self._database.execute(
-            "SELECT wire_id, number, digest, parent_id, cost, root FROM piece ORDER BY wire_id, number"
-        ):
-            rows.setdefault(wire_id, []).append((piece[0], piece[1], piece[2], piece[3], piece[4]))
-        return [
-            (record, list(_pieces(record.geometry, rows.get(wire_id, []))))
-            for wire_id, record in map(_record, self._database.execute("SELECT * FROM task ORDER BY created_at"))
-        ]
+    def load(self) -> Iterator[tuple[TaskRecord, list[Piece]]]:
+        """Every task, oldest first, with its pieces by number; one task's pieces at a time are in memory.
+
+        A record that makes no sense is removed. To be called by whoever opened it, before others ask for leaves.
+        """
+        rows = self._reader.execute("SELECT * FROM task ORDER BY created_at").fetchall()
+        for row in rows:
+            try:
+                wire_id, record = _record(row)
+                pieces = self._reader.execute(
+                    "SELECT number, digest, parent_id, cost, root FROM piece WHERE wire_id = ? ORDER BY number",
+                    (wire_id,),
+                )
+                found = record, list(_pieces(record.geometry, pieces))
+            except (ValueError, AssertionError, DragonflyError) as error:
+                log.warning("a record of the storage index makes no sense: %s", error)
+                self.remove_task(row[0])
+            else:
+                yield found
 
     def put_task(self, record: TaskRecord) -> None:
         """Add or replace a task's record; its pieces stay."""

@@ -150,8 +150,8 @@ class PieceStore:
             task.close_geometry(content_length)
             self._stored += task.room - before
             self._ledger.put_task(task.record())
-            task.users += 1
             snapshot = task.snapshot()
+            task.users += 1
         with self._used(task) as fd:
             os.ftruncate(fd, content_length)
         return snapshot

@@ -1,0 +1,124 @@
+"""What to delete: tasks nobody used for long, and the least recently used ones where room is short.
+
+Use is any use, by this host or by its children, so that what the swarm asks for stays. A task in use is never named.
+Between the high and the low mark nothing happens: deleting begins above the one and ends below the other.
+Differs from upstream: there only this host's own downloads count as use, files being read are deleted, and each kind of
+task gives up the whole excess. Source of the marks and defaults: Dragonfly client 1.5.1, gc policy.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from dragonfly.core.model.ids import TaskKey
+from dragonfly.core.model.units import Bytes, Seconds
+
+ABANDONED_AFTER: Seconds = 3600.0
+"""An unfinished task unused for so long was given up: a download that still wants it writes to it every few seconds."""
+
+
+class Reason(StrEnum):
+    """Why a task is deleted, as the end of a sentence."""
+
+    EXPIRED = "nobody used it for longer than its time"
+    PRESSURE = "the disk is fuller than the high mark"
+    NEEDED = "room was needed for another task"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A task and what speaks for and against it. Times are Unix seconds."""
+
+    key: TaskKey
+    room: Bytes
+    used_at: Seconds
+    created_at: Seconds
+    is_finished: bool
+    is_in_use: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Space:
+    """What our tasks take, what the file system holds, and what of that is left."""
+
+    stored: Bytes
+    capacity: Bytes
+    free: Bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """`quota` bytes for all our tasks; 0: as far as the whole file system, whoever fills it, stays below the marks."""
+
+    ttl: Seconds
+    quota: Bytes
+    high_percent: int
+    low_percent: int
+
+    def used_of(self, space: Space) -> tuple[Bytes, Bytes]:
+        """What is used, and of how much."""
+        if self.quota:
+            return space.stored, self.quota
+        return space.capacity - space.free, space.capacity
+
+
+@dataclass(frozen=True, slots=True)
+class Eviction:
+    """A task to delete."""
+
+    key: TaskKey
+    reason: Reason
+
+
+def to_evict(candidates: Iterable[Candidate], space: Space, limits: Limits, now: Seconds) -> list[Eviction]:
+    """What is to go by age, then what is to go so that usage falls below the low mark once it passed the high one."""
+    idle = [candidate for candidate in candidates if not candidate.is_in_use]
+    expired = [candidate for candidate in idle if now - candidate.used_at > limits.ttl]
+    used, total = limits.used_of(space)
+    used -= sum(candidate.room for candidate in expired)
+    excess = 0
+    if total > 0 and used * 100 >= total * limits.high_percent:
+        excess = used - total * limits.low_percent // 100
+    others = _by_age((candidate for candidate in idle if now - candidate.used_at <= limits.ttl), now)
+    return [
+        *(Eviction(candidate.key, Reason.EXPIRED) for candidate in sorted(expired, key=_last_use)),
+        *(Eviction(candidate.key, Reason.PRESSURE) for candidate in _enough(others, excess)),
+    ]
+
+
+def to_make_room(
+    candidates: Iterable[Candidate], space: Space, limits: Limits, needed: Bytes, now: Seconds
+) -> list[Eviction]:
+    """What is to go so that `needed` bytes fit; nothing where they fit already, or would not even then."""
+    missing = missing_room(space, limits, needed)
+    idle = _by_age((candidate for candidate in candidates if not candidate.is_in_use), now)
+    if sum(candidate.room for candidate in idle) < missing:
+        return []
+    return [Eviction(candidate.key, Reason.NEEDED) for candidate in _enough(idle, missing)]
+
+
+def missing_room(space: Space, limits: Limits, needed: Bytes) -> Bytes:
+    """How many bytes have to go before `needed` more fit on the disk and into the quota; 0 where they fit."""
+    over_quota = space.stored + needed - limits.quota if limits.quota else 0
+    return max(needed - space.free, over_quota, 0)
+
+
+def _by_age(candidates: Iterable[Candidate], now: Seconds) -> list[Candidate]:
+    """Those that may go, the least recently used first: whole ones, and parts that nobody goes on with."""
+    return sorted((one for one in candidates if one.is_finished or now - one.used_at > ABANDONED_AFTER), key=_last_use)
+
+
+def _last_use(candidate: Candidate) -> tuple[Seconds, Seconds]:
+    return candidate.used_at, candidate.created_at
+
+
+def _enough(candidates: Iterable[Candidate], wanted: Bytes) -> list[Candidate]:
+    """The first of them, until their room is what is wanted. One that takes no room is passed over."""
+    chosen = []
+    for candidate in candidates:
+        if wanted <= 0:
+            break
+        if candidate.room > 0:
+            chosen.append(candidate)
+            wanted -= candidate.room
+    return chosen
