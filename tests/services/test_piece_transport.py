@@ -1,24 +1,25 @@
-"""Pieces between two peers over real loopback sockets: our server, our client, the reference's manners, villains."""
+"""Pieces between two peers over real loopback sockets: our server, our client, the reference's manners.
+
+Hostile peers have their own suite.
+"""
 
 import os
-import resource
-import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 from zlib import crc32
 
 import pytest
 
-from dragonfly.core.model.ids import TaskKey, content_task_id, public_task
-from dragonfly.core.model.piece import PieceGeometry, PieceNumber
-from dragonfly.core.model.units import Bytes, KiB, MiB
+from dragonfly.core.model.ids import TaskKey
+from dragonfly.core.model.piece import LEAF_LENGTH, PieceGeometry, PieceNumber
+from dragonfly.core.model.units import Bytes, KiB, MiB, Seconds
 from dragonfly.dfdaemon.pieces.channel import PlainChannel
-from dragonfly.dfdaemon.pieces.client import PieceClient
+from dragonfly.dfdaemon.pieces.client import PACED_LENGTH, PieceClient
 from dragonfly.dfdaemon.pieces.lanes import MAX_AGE, Lanes
 from dragonfly.dfdaemon.pieces.server import PieceServer
 from dragonfly.errors import (
@@ -29,129 +30,71 @@ from dragonfly.errors import (
     PieceDigestMismatch,
     PieceLengthMismatch,
     PieceNotFound,
-    ProtocolViolation,
     ServiceError,
 )
 from dragonfly.storage.disk import DiskStore
-from dragonfly.storage.store import OriginFacts, PieceWriter
-from dragonfly.wire.vortex import AnswerDecoder, Close, ContentHead, Frame, PieceRequest, Refusal, RefusalCode, Tag
-from tests.services.memory_store import MemoryStore
-
-DEADLINE = 20.0
-PIECE_LENGTH = MiB
-CONTENT = os.urandom(2 * PIECE_LENGTH + 777)
-GEOMETRY = PieceGeometry(len(CONTENT), PIECE_LENGTH)
-KEY = public_task(content_task_id("a file"))
-ZERO, ONE, TWO = map(PieceNumber, range(3))
-PARENT = "10.0.0.1-parent-1"
-
-
-def piece_bytes(number: int) -> bytes:
-    span = GEOMETRY.span(PieceNumber(number))
-    return CONTENT[span.start : span.end]
-
-
-def new_store(*, filled: bool) -> MemoryStore:
-    store = MemoryStore()
-    store.create(KEY, GEOMETRY)
-    if filled:
-        for number in GEOMETRY.numbers():
-            with store.claim(KEY, number) as writer:
-                writer.write(memoryview(piece_bytes(number)))
-                writer.commit(parent_id="a-grandparent", cost=2.5)
-    return store
+from dragonfly.storage.store import OriginFacts
+from dragonfly.wire.vortex import ContentHead, PieceRequest, Refusal, RefusalCode, Tag
+from tests.services.memory_store import MemoryStore, Writer, leaves_of
+from tests.services.peers import (
+    CONTENT,
+    DEADLINE,
+    GEOMETRY,
+    KEY,
+    ONE,
+    PARENT,
+    PIECE_LENGTH,
+    TWO,
+    ZERO,
+    FakeParent,
+    Manners,
+    Serve,
+    answer_all,
+    answer_once_and_close,
+    ask,
+    connected,
+    fetch,
+    fetch_into,
+    hang_up,
+    head_of,
+    held,
+    is_closed,
+    new_store,
+    piece_bytes,
+    read_exactly,
+    read_frame,
+    run_all,
+    saying,
+    sending,
+    servers,
+    small_window,
+    stay_silent,
+    wait_until,
+)
 
 
 @pytest.fixture
 def parent() -> Iterator[MemoryStore]:
-    store = new_store(filled=True)
-    yield store
-    store.close()
+    with closing(new_store(filled=True)) as store:
+        yield store
 
 
 @pytest.fixture
 def child() -> Iterator[MemoryStore]:
-    store = new_store(filled=False)
-    yield store
-    store.close()
-
-
-Serve = Callable[..., tuple[str, int]]
+    with closing(new_store(filled=False)) as store:
+        yield store
 
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Starts a server of a store; at the end all are stopped and must leave no thread behind."""
-    before = set(threading.enumerate())
-    with ExitStack() as stack:
-
-        def start(store: MemoryStore, **options: object) -> tuple[str, int]:
-            server = PieceServer(store, ip="127.0.0.1", port=0, **{"workers": 4, **options})  # type: ignore[arg-type]  # options of the call site
-            port = server.start()
-            stack.callback(server.stop)
-            return "127.0.0.1", port
-
+    with servers() as start:
         yield start
-    left = [thread.name for thread in set(threading.enumerate()) - before if thread.name.startswith("piece-server")]
-    assert left == []
 
 
 @pytest.fixture
 def client() -> Iterator[PieceClient]:
-    made = PieceClient(header_timeout=DEADLINE, body_silence=DEADLINE)
-    yield made
-    made.close()
-
-
-def fetch(
-    client: PieceClient, address: tuple[str, int], child: MemoryStore, number: PieceNumber = ZERO, digest: str = ""
-) -> None:
-    with child.claim(KEY, number) as writer:
-        fetch_into(client, address, writer, digest)
-
-
-def fetch_into(client: PieceClient, address: tuple[str, int], writer: PieceWriter, digest: str = "") -> None:
-    client.fetch(address, KEY.wire_id, writer, parent_id=PARENT, stopped=lambda: False, expected_digest=digest)
-
-
-def held(child: MemoryStore, number: PieceNumber = ZERO) -> bytes:
-    with child.open_piece(KEY, number) as reader:
-        return os.pread(reader.fd, reader.piece.length, reader.position)
-
-
-def connected(address: tuple[str, int]) -> socket.socket:
-    return socket.create_connection(address, timeout=DEADLINE)
-
-
-def read_exactly(stream: socket.socket, count: Bytes) -> bytes:
-    received = bytearray()
-    while len(received) < count:
-        data = stream.recv(count - len(received))
-        assert data, f"the stream ended after {len(received)} of {count} bytes"
-        received += data
-    return bytes(received)
-
-
-def read_frame(stream: socket.socket) -> Frame:
-    decoder = AnswerDecoder()
-    while True:
-        frame = decoder.feed(read_exactly(stream, decoder.needs))
-        if frame is not None:
-            return frame
-
-
-def ask(stream: socket.socket, number: int, task_id: str = KEY.wire_id) -> tuple[Frame, bytes]:
-    stream.sendall(PieceRequest(task_id, number).encode())
-    frame = read_frame(stream)
-    return frame, read_exactly(stream, frame.length) if isinstance(frame, ContentHead) else b""
-
-
-def is_closed(stream: socket.socket) -> bool:
-    """Whether the other end closes within the deadline without another byte."""
-    try:
-        return stream.recv(1) == b""
-    except ConnectionError:
-        return True
+    with closing(PieceClient(header_timeout=DEADLINE, body_silence=DEADLINE)) as made:
+        yield made
 
 
 # --- our server and our client
@@ -172,14 +115,6 @@ def test_a_whole_task_crosses_and_both_ends_agree(
     assert uploads == [(KEY, PIECE_LENGTH), (KEY, PIECE_LENGTH), (KEY, 777)]
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Spin, yielding, until the other thread got there."""
-    until = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < until
-        os.sched_yield()
-
-
 def test_many_children_at_once_get_their_own_pieces(parent: MemoryStore, serve: Serve, client: PieceClient) -> None:
     address = serve(parent)
     stores = [new_store(filled=False) for _ in range(8)]
@@ -192,15 +127,6 @@ def test_many_children_at_once_get_their_own_pieces(parent: MemoryStore, serve: 
     assert all(store.content(KEY) == CONTENT for store in stores)
     for store in stores:
         store.close()
-
-
-def run_all(actions: list[Callable[[], None]]) -> None:
-    threads = [Thread(target=action) for action in actions]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(DEADLINE * 2)
-    assert not any(thread.is_alive() for thread in threads)
 
 
 def test_pieces_of_one_parent_share_a_connection(child: MemoryStore, client: PieceClient) -> None:
@@ -326,147 +252,204 @@ def test_waiting_children_leave_half_of_the_workers_to_others_and_are_all_served
     assert all(isinstance(frame, ContentHead) for frame in frames)
 
 
-# --- the server and villains: attack 43
+# --- a piece that is still coming in
 
 
-@pytest.mark.parametrize(
-    "opening",
-    [
-        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
-        bytes((0, 0)) + b"\xff\xff\xff\xff" + b"a" * 64,
-        bytes((0, 1)) + b"\0\0\0\x44" + b"a" * 68,
-        bytes((0, 8)) + b"\0\0\0\x44" + b"a" * 68,
-        bytes((0, 0)) + b"\0\0\0\x44" + b"\xff" * 68,
-        Close().encode(),
-    ],
-    ids=["http", "huge length", "an answer", "unknown tag", "id not ASCII", "close"],
-)
-def test_what_is_no_request_is_dropped_without_an_answer(parent: MemoryStore, serve: Serve, opening: bytes) -> None:
-    address = serve(parent)
-    with connected(address) as stream:
-        stream.sendall(opening)
-        assert is_closed(stream)
-    with connected(address) as stream:
-        assert ask(stream, 2)[1] == piece_bytes(2)
+GROWING_DIGEST = f"crc32:{crc32(piece_bytes(0))}"
 
 
-@pytest.mark.parametrize("opening", [b"", b"\0\0\0"], ids=["silent", "half a header"])
-def test_a_connection_without_a_request_is_closed(parent: MemoryStore, serve: Serve, opening: bytes) -> None:
-    with connected(serve(parent, header_timeout=0.05)) as stream:
-        stream.sendall(opening)
-        assert is_closed(stream)
+@contextmanager
+def growing(store: MemoryStore, digest: str = GROWING_DIGEST) -> Iterator[Writer]:
+    """Piece 0 on its way from a parent that named its leaves and its digest; its first leaf is here."""
+    content = piece_bytes(0)
+    with store.claim(KEY, ZERO) as writer:
+        writer.restart(leaves=leaves_of(content), digest=digest)
+        writer.write(memoryview(content)[: LEAF_LENGTH + 1])
+        yield writer
 
 
-def test_a_slow_loris_has_one_deadline_for_the_whole_request(parent: MemoryStore, serve: Serve) -> None:
-    address = serve(parent, header_timeout=0.2, workers=1)
-    request = PieceRequest(KEY.wire_id, 0).encode()
-    closed = False
-    with connected(address) as stream:
-        stream.settimeout(0.02)
-        for byte in request:  # 74 bytes, one in 20 ms: 1.5 s
-            try:
-                stream.sendall(bytes((byte,)))
-                if stream.recv(1) == b"":
-                    closed = True
-                    break
-            except TimeoutError:
-                continue
-            except ConnectionError:
-                closed = True
-                break
-    assert closed
+def rest_of(writer: Writer) -> memoryview:
+    return memoryview(piece_bytes(0))[writer.length - writer.remaining :]
 
 
-def test_an_idle_connection_is_closed_after_its_time(parent: MemoryStore, serve: Serve) -> None:
-    with connected(serve(parent, idle_timeout=0.05)) as stream:
-        ask(stream, 2)
-        assert is_closed(stream)
+def test_what_is_certain_of_a_growing_piece_is_sent_on_before_the_rest_is_here(
+    child: MemoryStore, serve: Serve
+) -> None:
+    with growing(child) as writer, connected(serve(child, workers=2)) as stream:
+        stream.sendall(PieceRequest(KEY.wire_id, 0).encode())
+        head = read_frame(stream)
+        assert isinstance(head, ContentHead)
+        assert (head.number, head.offset, head.length, head.digest) == (0, 0, PIECE_LENGTH, GROWING_DIGEST)
+        first = read_exactly(stream, LEAF_LENGTH)
+        writer.write(rest_of(writer))
+        rest = read_exactly(stream, PIECE_LENGTH - LEAF_LENGTH - 1)
+        stream.settimeout(0.05)
+        with pytest.raises(TimeoutError):  # nobody has said yet that the digest is right
+            stream.recv(1)
+        stream.settimeout(DEADLINE)
+        writer.commit(parent_id=PARENT, cost=0.0)
+        assert first + rest + read_exactly(stream, 1) == piece_bytes(0)
 
 
-def test_stalled_readers_do_not_hold_the_workers(parent: MemoryStore, serve: Serve) -> None:
-    address = serve(parent, workers=2)
+def test_a_piece_grows_through_a_chain_of_peers(child: MemoryStore, serve: Serve, client: PieceClient) -> None:
+    content = piece_bytes(0)
+    with closing(new_store(filled=False)) as grandchild, growing(child) as writer:
+        address = serve(child)
+
+        def download() -> None:
+            with grandchild.claim(KEY, ZERO) as taken:
+                client.fetch(
+                    address, KEY.wire_id, taken, parent_id=PARENT, stopped=lambda: False, leaves=leaves_of(content)
+                )
+
+        thread = Thread(target=download)
+        thread.start()
+        with suppress(PieceNotFound):
+            wait_until(lambda: is_growing(grandchild))
+        writer.write(rest_of(writer))
+        writer.commit(parent_id=PARENT, cost=0.0)
+        thread.join(DEADLINE)
+        assert held(grandchild) == content
+
+
+def is_growing(store: MemoryStore) -> bool:
+    """Whether the first leaf of piece 0 is certain here."""
+    try:
+        return store.follow_piece(KEY, ZERO).wait_beyond(0, 0.0) >= LEAF_LENGTH
+    except PieceNotFound:
+        return False
+
+
+def test_a_growing_piece_that_is_given_up_ends_in_a_reset(child: MemoryStore, serve: Serve) -> None:
+    with ExitStack() as stack, connected(serve(child)) as stream:
+        stack.enter_context(growing(child))
+        stream.sendall(PieceRequest(KEY.wire_id, 0).encode())
+        read_frame(stream)
+        read_exactly(stream, LEAF_LENGTH)
+        stack.close()
+        with pytest.raises(ConnectionResetError):
+            stream.recv(1)
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_a_growing_piece_that_turns_out_to_have_another_digest_ends_in_a_reset(
+    child: MemoryStore, serve: Serve, is_kept: bool
+) -> None:
+    """Attack 26: our own parent named a wrong digest; our child must not blame us for it."""
+    with growing(child, "crc32:1") as writer, connected(serve(child)) as stream:
+        stream.sendall(PieceRequest(KEY.wire_id, 0).encode())
+        read_frame(stream)
+        read_exactly(stream, LEAF_LENGTH)
+        if is_kept:
+            writer.write(rest_of(writer))
+            writer.commit(parent_id=PARENT, cost=0.0)
+        else:
+            writer.restart(leaves=leaves_of(piece_bytes(0)), digest=GROWING_DIGEST)
+        with pytest.raises(ConnectionResetError):
+            read_exactly(stream, PIECE_LENGTH)
+
+
+def test_many_children_of_a_growing_piece_are_served_by_few_workers(child: MemoryStore, serve: Serve) -> None:
+    address = serve(child, workers=2)
     with ExitStack() as stack:
-        for _ in range(6):
-            stalled = stack.enter_context(small_window(address))
-            stalled.sendall(b"".join(PieceRequest(KEY.wire_id, 0).encode() for _ in range(20)))
-        with connected(address) as stream:
-            assert ask(stream, 1)[1] == piece_bytes(1)
+        writer = stack.enter_context(growing(child))
+        streams = [stack.enter_context(connected(address)) for _ in range(12)]
+        for stream in streams:
+            stream.sendall(PieceRequest(KEY.wire_id, 0).encode())
+        with connected(address) as other:
+            assert isinstance(ask(other, 1)[0], Refusal)
+        writer.write(rest_of(writer))
+        writer.commit(parent_id=PARENT, cost=0.0)
+        for stream in streams:
+            read_frame(stream)
+            assert read_exactly(stream, PIECE_LENGTH) == piece_bytes(0)
 
 
-def small_window(address: tuple[str, int]) -> socket.socket:
-    stream = socket.socket()
-    stream.settimeout(DEADLINE)
-    stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * KiB)
-    stream.connect(address)
-    return stream
+# --- limits
 
 
-def test_a_reader_that_stalls_for_good_is_dropped(parent: MemoryStore, serve: Serve) -> None:
-    address = serve(parent, stall_timeout=0.3)
-    with small_window(address) as stream:
-        stream.sendall(b"".join(PieceRequest(KEY.wire_id, 0).encode() for _ in range(20)))
-        ended = select.poll()
-        ended.register(stream, select.POLLHUP)  # reset, not merely closed behind megabytes nobody reads
-        assert ended.poll(DEADLINE * 1000)
+class Allowance:
+    """Grants so many bytes at a time, and every other time none."""
+
+    def __init__(self, at_a_time: Bytes) -> None:
+        self.at_a_time = at_a_time
+        self.granted = list[tuple[TaskKey, Bytes, Bytes]]()
+        self._is_time = threading.local()
+
+    def __call__(self, key: TaskKey, wanted: Bytes) -> tuple[Bytes, Seconds]:
+        self._is_time.now = not getattr(self._is_time, "now", False)
+        if not self._is_time.now:
+            return 0, 0.001
+        count = min(wanted, self.at_a_time)
+        self.granted.append((key, wanted, count))
+        return count, 0.0
 
 
-def test_a_reader_that_stalls_and_goes_on_gets_every_byte(parent: MemoryStore, serve: Serve) -> None:
-    address = serve(parent, workers=1)
-    with small_window(address) as stream:
-        stream.sendall(b"".join(PieceRequest(KEY.wire_id, 0).encode() for _ in range(12)))
-        with connected(address) as other:  # answered only after the one worker has parked the first
+@pytest.mark.parametrize("at_a_time", [16 * KiB, 300_001, 10 * MiB])
+def test_no_byte_is_sent_that_was_not_granted(
+    parent: MemoryStore, child: MemoryStore, serve: Serve, client: PieceClient, at_a_time: Bytes
+) -> None:
+    grant = Allowance(at_a_time)
+    fetch(client, serve(parent, grant=grant), child)
+    assert held(child) == piece_bytes(0)
+    assert sum(count for _, _, count in grant.granted) == PIECE_LENGTH
+    assert all(key == KEY and wanted >= count for key, wanted, count in grant.granted)
+
+
+def test_a_child_that_has_to_wait_for_its_share_holds_no_worker(parent: MemoryStore, serve: Serve) -> None:
+    is_open = Event()
+
+    def grant(key: TaskKey, wanted: Bytes) -> tuple[Bytes, Seconds]:
+        return (wanted, 0.0) if wanted <= 777 or is_open.is_set() else (0, 0.01)
+
+    address = serve(parent, workers=1, grant=grant)
+    with ExitStack() as stack:
+        waiting = [stack.enter_context(connected(address)) for _ in range(5)]
+        for stream in waiting:
+            stream.sendall(PieceRequest(KEY.wire_id, 0).encode())
+        with connected(address) as other:
             assert ask(other, 2)[1] == piece_bytes(2)
-        for _ in range(12):
-            head = read_frame(stream)
-            assert isinstance(head, ContentHead)
-            assert read_exactly(stream, head.length) == piece_bytes(0)
+        is_open.set()
+        for stream in waiting:
+            read_frame(stream)
+            assert read_exactly(stream, PIECE_LENGTH) == piece_bytes(0)
 
 
-def test_a_newcomer_replaces_the_longest_idle_when_all_places_are_taken(parent: MemoryStore, serve: Serve) -> None:
-    address = serve(parent, max_connections=8)
-    with ExitStack() as stack:
-        idle = [stack.enter_context(connected(address)) for _ in range(8)]  # idle from the moment they are accepted
-        newcomer = stack.enter_context(connected(address))
-        assert ask(newcomer, 2)[1] == piece_bytes(2)
-        assert is_closed(idle[0])
-        assert ask(idle[7], 2)[1] == piece_bytes(2)
+def test_a_child_paused_by_the_limit_is_not_taken_for_a_stalled_one(parent: MemoryStore, serve: Serve) -> None:
+    pauses = [0.3] * 3
+
+    def grant(key: TaskKey, wanted: Bytes) -> tuple[Bytes, Seconds]:
+        return (0, pauses.pop()) if pauses else (wanted, 0.0)
+
+    with connected(serve(parent, grant=grant, stall_timeout=0.2)) as stream:
+        assert ask(stream, 0)[1] == piece_bytes(0)
 
 
-def test_a_place_given_away_while_its_holder_speaks_harms_nobody(parent: MemoryStore, serve: Serve) -> None:
-    address = serve(parent, max_connections=2)
-    for _ in range(300):  # now and then both arrive in one look of the server's
-        with ExitStack() as stack:
-            holders = [stack.enter_context(connected(address)) for _ in range(2)]
-            newcomer = socket.create_connection(address)
-            for stream in holders:
-                with suppress(OSError):
-                    stream.sendall(b"x")
-            newcomer.close()
-    with connected(address) as stream:
-        assert ask(stream, 2)[1] == piece_bytes(2)
+def test_every_byte_received_is_paid_for_once_and_in_small_steps(
+    parent: MemoryStore, child: MemoryStore, serve: Serve, client: PieceClient
+) -> None:
+    paid = list[Bytes]()
+    with child.claim(KEY, ZERO) as writer:
+        client.fetch(serve(parent), KEY.wire_id, writer, parent_id=PARENT, stopped=lambda: False, pace=paid.append)
+    assert sum(paid) == PIECE_LENGTH
+    assert max(paid) <= PACED_LENGTH
 
 
-def test_a_thousand_silent_connections_do_not_keep_a_child_out(parent: MemoryStore, serve: Serve) -> None:
-    address = serve(parent, max_connections=200)
-    with ExitStack() as stack:
-        for _ in range(1000):
-            stack.enter_context(connected(address))
-        assert ask(stack.enter_context(connected(address)), 2)[1] == piece_bytes(2)
+def test_pauses_of_the_pace_are_not_the_parents(parent: MemoryStore, child: MemoryStore, serve: Serve) -> None:
+    pause = Event()
+    with closing(PieceClient(body_silence=0.1, body_timeout=0.2)) as client, child.claim(KEY, ZERO) as writer:
+        client.fetch(
+            serve(parent),
+            KEY.wire_id,
+            writer,
+            parent_id=PARENT,
+            stopped=lambda: False,
+            pace=lambda count: pause.wait(0.05) and None,
+        )
+    assert held(child) == piece_bytes(0)
 
 
-def test_running_out_of_descriptors_passes(parent: MemoryStore, serve: Serve) -> None:
-    address = serve(parent)
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with ExitStack() as stack:
-        streams = [stack.enter_context(socket.socket()) for _ in range(20)]
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(stream.fileno() for stream in streams) + 1, before[1]))
-        try:
-            for stream in streams:
-                stream.settimeout(DEADLINE)
-                stream.connect(address)
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, before)
-        assert ask(streams[-1], 2)[1] == piece_bytes(2)
+# --- the server in trouble of its own
 
 
 def test_a_callback_that_fails_does_not_cost_a_worker(parent: MemoryStore, serve: Serve) -> None:
@@ -533,127 +516,7 @@ def test_a_taken_port_is_told(parent: MemoryStore, serve: Serve) -> None:
         PieceServer(parent, ip="127.0.0.1", port=port).start()
 
 
-# --- the client and villains: attack 26
-
-Manners = Callable[[socket.socket, PieceRequest], None]
-
-
-class FakeParent:
-    """A listener whose n-th connection behaves as the n-th of `manners` says; the last one goes on for ever."""
-
-    def __init__(self, manners: list[Manners], accepted: list[int] | None = None) -> None:
-        self._manners = manners
-        self._accepted = accepted if accepted is not None else []
-        self._streams: list[socket.socket] = []
-
-    def __enter__(self) -> tuple[str, int]:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._thread = Thread(target=self._accept)
-        self._thread.start()
-        return "127.0.0.1", self._listener.getsockname()[1]
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        for stream in self._streams:
-            stream.close()
-        self._thread.join(DEADLINE)
-        self._listener.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                stream, _ = self._listener.accept()
-            except OSError:
-                return
-            self._streams.append(stream)
-            self._accepted.append(len(self._streams))
-            manners = self._manners[min(len(self._streams), len(self._manners)) - 1]
-            Thread(target=self._converse, args=(stream, manners), daemon=True).start()
-
-    @staticmethod
-    def _converse(stream: socket.socket, manners: Manners) -> None:
-        try:
-            while request := stream.recv(74, socket.MSG_WAITALL):
-                manners(stream, PieceRequest(request[6:70].decode(), int.from_bytes(request[70:], "big")))
-        except OSError:
-            pass
-
-
-def head_of(number: int, **changes: object) -> ContentHead:
-    span, content = GEOMETRY.span(PieceNumber(number)), piece_bytes(number)
-    facts = {"number": number, "offset": span.start, "length": span.length, "digest": f"crc32:{crc32(content)}"}
-    return ContentHead(**{**facts, **changes})  # type: ignore[arg-type]  # facts of the call site
-
-
-def answer_all(stream: socket.socket, request: PieceRequest) -> None:
-    stream.sendall(head_of(request.number).encode() + piece_bytes(request.number))
-
-
-def answer_once_and_close(stream: socket.socket, request: PieceRequest) -> None:
-    answer_all(stream, request)
-    stream.shutdown(socket.SHUT_RDWR)
-
-
-def saying(head: ContentHead, content: bytes) -> Manners:
-    def answer(stream: socket.socket, request: PieceRequest) -> None:
-        stream.sendall(head.encode() + content)
-        stream.shutdown(socket.SHUT_WR)
-
-    return answer
-
-
-def sending(data: bytes) -> Manners:
-    def answer(stream: socket.socket, request: PieceRequest) -> None:
-        stream.sendall(data)
-        stream.shutdown(socket.SHUT_WR)
-
-    return answer
-
-
-def hang_up(stream: socket.socket, request: PieceRequest) -> None:
-    stream.shutdown(socket.SHUT_RDWR)
-
-
-def stay_silent(stream: socket.socket, request: PieceRequest) -> None:
-    return
-
-
-def flipped(content: bytes) -> bytes:
-    return content[:1000] + bytes((content[1000] ^ 1,)) + content[1001:]
-
-
-LIES: dict[str, tuple[Manners, type[PeerError]]] = {
-    "a flipped bit": (saying(head_of(0), flipped(piece_bytes(0))), PieceDigestMismatch),
-    "a digest of an algorithm of its own": (saying(head_of(0, digest="md5:1"), piece_bytes(0)), ProtocolViolation),
-    "another piece": (saying(head_of(1), piece_bytes(1)), ProtocolViolation),
-    "another offset": (saying(head_of(0, offset=1), piece_bytes(0)), ProtocolViolation),
-    "a shorter piece": (saying(head_of(0, length=5), b"short"), PieceLengthMismatch),
-    "a longer piece": (saying(head_of(0, length=2**64 - 1), piece_bytes(0)), PieceLengthMismatch),
-    "half of the piece": (saying(head_of(0), piece_bytes(0)[:5000]), PieceLengthMismatch),
-    "nothing of the piece": (saying(head_of(0), b""), PieceLengthMismatch),
-    "half of a head": (sending(head_of(0).encode()[:30]), ParentUnreachable),
-    "nothing": (hang_up, ParentUnreachable),
-    "close": (sending(Close().encode()), ParentUnreachable),
-    "a request": (sending(PieceRequest(KEY.wire_id, 0).encode()), ProtocolViolation),
-    "another protocol": (sending(b"HTTP/1.1 400 Bad Request\r\n\r\n"), ProtocolViolation),
-    "endless metadata": (sending(b"\0\1\0\0\0\0\xff\xff\xff\xff" + b"x" * 4096), ProtocolViolation),
-    "an internal error": (sending(Refusal(RefusalCode.INTERNAL, "dis\x1bk").encode()), PeerError),
-}
-
-
-@pytest.mark.parametrize(("manners", "error"), LIES.values(), ids=LIES)
-def test_a_lie_is_told_with_its_address_and_the_piece_can_be_had_elsewhere(
-    child: MemoryStore, client: PieceClient, manners: Manners, error: type[PeerError]
-) -> None:
-    with FakeParent([manners]) as liar, FakeParent([answer_all]) as honest, child.claim(KEY, ZERO) as writer:
-        with pytest.raises(error) as caught:
-            fetch_into(client, liar, writer)
-        assert type(caught.value) is error
-        assert caught.value.facts["address"] == f"127.0.0.1:{liar[1]}"
-        assert "\x1b" not in str(caught.value)
-        assert child.pieces(KEY) == []
-        fetch_into(client, honest, writer)
-    assert held(child) == piece_bytes(0)
+# --- the client
 
 
 def test_content_counted_in_the_headers_length_is_read_just_as_well(child: MemoryStore, client: PieceClient) -> None:
@@ -672,24 +535,120 @@ def test_a_parent_without_a_digest_is_believed_unless_we_know_better(child: Memo
     assert held(child, TWO) == piece_bytes(2)
 
 
-def test_the_digest_we_know_counts_more_than_the_parents(child: MemoryStore, client: PieceClient) -> None:
-    """Attack 26: the right CRC of the wrong content."""
-    wrong = flipped(piece_bytes(0))
-    liar = FakeParent([saying(head_of(0, digest=f"crc32:{crc32(wrong)}"), wrong)])
-    with liar as address, pytest.raises(PieceDigestMismatch):
-        fetch(client, address, child, digest=f"crc32:{crc32(piece_bytes(0))}")
+@contextmanager
+def proven(manners: Manners, accepted: list[int]) -> Iterator[tuple[PieceClient, tuple[str, int]]]:
+    """A client with one connection to a parent that has kept it twice."""
+    with (
+        closing(PieceClient(header_timeout=DEADLINE, max_lanes=1)) as client,
+        closing(new_store(filled=False)) as scratch,
+        FakeParent([manners, answer_all], accepted) as address,
+    ):
+        for _ in range(2):
+            with scratch.claim(KEY, ZERO) as writer, suppress(PieceDigestMismatch):
+                fetch_into(client, address, writer, "crc32:1")  # refused by the store, so it can be asked for again
+        yield client, address
 
 
-def test_bytes_beyond_the_piece_spoil_the_connection_but_not_the_piece(child: MemoryStore, client: PieceClient) -> None:
-    def answer_too_much(stream: socket.socket, request: PieceRequest) -> None:
-        stream.sendall(head_of(request.number).encode() + piece_bytes(request.number) + b"extra" * 1000)
+def test_a_request_is_sent_while_another_answer_is_still_read(child: MemoryStore) -> None:
+    ahead, accepted = Event(), list[int]()
+
+    def answer_when_the_next_is_here(stream: socket.socket, request: PieceRequest) -> None:
+        if request.number != 0 and not ahead.is_set():
+            stream.recv(74, socket.MSG_PEEK | socket.MSG_WAITALL)
+            ahead.set()
+        answer_all(stream, request)
+
+    with proven(answer_when_the_next_is_here, accepted) as (client, address):
+        run_all([lambda number=number: fetch(client, address, child, number) for number in (ONE, TWO)])
+    assert (held(child, ONE), held(child, TWO)) == (piece_bytes(1), piece_bytes(2))
+    assert len(accepted) == 1
+
+
+def test_those_behind_a_connection_that_breaks_ask_again_elsewhere(child: MemoryStore) -> None:
+    def break_later(stream: socket.socket, request: PieceRequest) -> None:
+        if request.number == 0:
+            answer_all(stream, request)
+            return
+        stream.recv(2 * 74, socket.MSG_PEEK | socket.MSG_WAITALL)
+        stream.sendall(head_of(request.number).encode() + b"half")
+        stream.shutdown(socket.SHUT_RDWR)
+
+    accepted, failed = list[int](), list[Exception]()
+    with proven(break_later, accepted) as (client, address):
+
+        def take(number: PieceNumber) -> None:
+            try:
+                fetch(client, address, child, number)
+            except PeerError as error:
+                failed.append(error)
+
+        run_all([lambda number=number: take(number) for number in (ONE, TWO, ZERO)])
+    assert [type(error) for error in failed] == [PieceLengthMismatch]  # who read the broken answer, nobody else
+    assert len(child.pieces(KEY)) == 2
+
+
+def test_one_that_stops_waiting_spoils_no_answer(child: MemoryStore) -> None:
+    """Its answer would come next: nobody may take it for theirs."""
+    release, stop, second_is_here, third_is_here = Event(), Event(), Event(), Event()
+
+    def hold(stream: socket.socket, request: PieceRequest) -> None:
+        if request.number != 0:
+            stream.recv(74, socket.MSG_PEEK | socket.MSG_WAITALL)
+            second_is_here.set()
+            stream.recv(2 * 74, socket.MSG_PEEK | socket.MSG_WAITALL)
+            third_is_here.set()
+            release.wait(DEADLINE)
+        answer_all(stream, request)
 
     accepted = list[int]()
-    with FakeParent([answer_too_much], accepted) as address:
-        for number in GEOMETRY.numbers():
-            fetch(client, address, child, number)
-    assert [held(child, number) for number in GEOMETRY.numbers()] == [piece_bytes(number) for number in range(3)]
-    assert len(accepted) >= 1
+    with proven(hold, accepted) as (client, address):
+
+        def give_up() -> None:
+            with child.claim(KEY, ZERO) as writer, pytest.raises(DownloadCancelled):
+                client.fetch(address, KEY.wire_id, writer, parent_id=PARENT, stopped=stop.is_set)
+
+        first = Thread(target=fetch, args=(client, address, child, ONE))
+        second = Thread(target=give_up)
+        third = Thread(target=fetch, args=(client, address, child, TWO))
+        first.start()
+        second.start()
+        assert second_is_here.wait(DEADLINE)
+        third.start()
+        assert third_is_here.wait(DEADLINE)
+        stop.set()
+        second.join(DEADLINE)
+        release.set()
+        first.join(DEADLINE)
+        third.join(DEADLINE)
+    assert (held(child, ONE), held(child, TWO)) == (piece_bytes(1), piece_bytes(2))
+
+
+def test_a_parent_that_closes_after_each_answer_is_never_asked_ahead(client: PieceClient) -> None:
+    """The reference. An unread request would make its close a reset, and the end of the answer before it be lost."""
+    with FakeParent([answer_once_and_close]) as address, ExitStack() as stack:
+        stores = [stack.enter_context(closing(new_store(filled=False))) for _ in range(12)]
+
+        run_all([lambda store=store: fetch_all(client, address, store) for store in stores])
+        assert all(store.content(KEY) == CONTENT for store in stores)
+
+
+def fetch_all(client: PieceClient, address: tuple[str, int], store: MemoryStore) -> None:
+    for number in GEOMETRY.numbers():
+        fetch(client, address, store, number)
+
+
+def descriptors_of_sockets() -> int:
+    return sum(link.is_socket() for link in Path("/proc/self/fd").iterdir())
+
+
+def test_few_connections_carry_many_downloads(parent: MemoryStore, serve: Serve) -> None:
+    address = serve(parent)
+    before = descriptors_of_sockets()
+    with closing(PieceClient(max_lanes=2)) as client, ExitStack() as stack:
+        stores = [stack.enter_context(closing(new_store(filled=False))) for _ in range(12)]
+        run_all([lambda store=store: fetch_all(client, address, store) for store in stores])
+        assert all(store.content(KEY) == CONTENT for store in stores)
+        wait_until(lambda: descriptors_of_sockets() <= before + 2 * 2)  # both ends of both
 
 
 def test_a_parent_that_closes_after_each_answer_gets_a_connection_for_each_piece(
@@ -747,33 +706,6 @@ def test_a_parent_that_accepts_nobody_times_out(child: MemoryStore) -> None:
         with pytest.raises(ParentTimedOut) as caught:
             fetch(client, address, child)
     assert caught.value.facts["seconds"] == 0.1
-
-
-def test_a_silent_parent_times_out_at_the_head(child: MemoryStore) -> None:
-    with FakeParent([stay_silent]) as address, pytest.raises(ParentTimedOut):
-        fetch(PieceClient(header_timeout=0.05), address, child)
-
-
-def test_a_parent_that_falls_silent_within_the_piece_times_out(child: MemoryStore) -> None:
-    def stall(stream: socket.socket, request: PieceRequest) -> None:
-        stream.sendall(head_of(0).encode() + piece_bytes(0)[:1000])
-
-    with FakeParent([stall]) as address, pytest.raises(ParentTimedOut):
-        fetch(PieceClient(body_silence=0.05), address, child)
-
-
-@pytest.mark.parametrize("prefix", [b"", head_of(0).encode()], ids=["head", "content"])
-def test_a_parent_that_dribbles_has_an_end(child: MemoryStore, prefix: bytes) -> None:
-    def dribble(stream: socket.socket, request: PieceRequest) -> None:
-        stream.sendall(prefix)
-        pause = Event()
-        for byte in head_of(0).encode():
-            stream.sendall(bytes((byte,)))
-            pause.wait(0.02)
-
-    client = PieceClient(header_timeout=0.3, body_silence=5.0, body_timeout=0.3)
-    with FakeParent([dribble]) as address, pytest.raises(PeerError):
-        fetch(client, address, child)
 
 
 @pytest.mark.parametrize("manners", [stay_silent, sending(head_of(0).encode() + b"x")], ids=["head", "content"])
