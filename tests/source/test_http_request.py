@@ -1,7 +1,10 @@
+from collections.abc import Iterator
+
 import pytest
 
 from dragonfly import __version__
 from dragonfly.errors import InvalidInput, InvalidUrl, SourceForbidden
+from dragonfly.source.http import HttpSource
 from dragonfly.source.http_address import parse_http_url, shown
 from dragonfly.source.protocol import SourceRequest
 from dragonfly.testing.origin import Origin
@@ -9,6 +12,13 @@ from dragonfly.testing.origin_answer import Fault
 from dragonfly.testing.source_reader import Reader
 
 BODY = b"content"
+
+
+@pytest.fixture
+def other() -> Iterator[Origin]:
+    """Another origin: the same address, another port."""
+    with Origin() as other:
+        yield other
 
 
 @pytest.mark.parametrize(
@@ -106,6 +116,22 @@ def test_we_say_who_we_are_unless_the_caller_does(origin: Origin, reader: Reader
     reader.stat(url)
     reader.stat(url, headers={"user-agent": "someone"})
     assert [request.headers["user-agent"] for request in origin.requests()] == [f"dragonfly/{__version__}", "someone"]
+
+
+def test_headers_of_the_settings_are_added_where_the_request_has_none(origin: Origin, other: Origin) -> None:
+    added = {"X-Team": "ours", "User-Agent": "the team's", "Authorization": "Bearer team", "Range": "bytes=5-"}
+    source = HttpSource(request_header=added)
+    origin.put("/file", BODY)
+    Reader(source).stat(origin.url("/file"))
+    Reader(source).stat(origin.url("/file"), headers={"x-team": "mine", "authorization": "Bearer mine"})
+    other.fail("/moved", Fault(redirect=origin.url("/file")))
+    Reader(source).stat(other.url("/moved"))
+    source.close()
+    first, second, third = (request.headers for request in origin.requests())
+    assert (first["x-team"], first["authorization"], first["user-agent"]) == ("ours", "Bearer team", "the team's")
+    assert (second["x-team"], second["authorization"]) == ("mine", "Bearer mine")
+    assert {headers["range"] for headers in (first, second, third)} == {"bytes=0-0"}
+    assert "authorization" not in third  # another origin's
 
 
 def test_headers_of_one_connection_and_conditions_are_not_forwarded(origin: Origin, reader: Reader) -> None:

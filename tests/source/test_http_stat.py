@@ -2,6 +2,7 @@ import socket
 
 import pytest
 
+from dragonfly.core.model.units import Seconds
 from dragonfly.errors import (
     SourceError,
     SourceForbidden,
@@ -140,6 +141,18 @@ def test_an_origin_that_recovers_is_not_an_error(origin: Origin, reader: Reader)
     origin.fail("/file", Fault(status=503, times=2))
     assert reader.stat(origin.put("/file", BODY)).content_length == len(BODY)
     assert reader.waits == [0.2, 1.0]
+
+
+@pytest.mark.parametrize(("max_retries", "expected"), [(0, []), (1, [0.2]), (5, [0.2, 1.0, 5.0, 10.0, 10.0])])
+def test_what_fails_is_asked_for_as_often_as_the_settings_say(
+    origin: Origin, waits: list[Seconds], max_retries: int, expected: list[Seconds]
+) -> None:
+    source = HttpSource(sleep=waits.append, max_retries=max_retries)
+    origin.fail("/file", Fault(status=503))
+    with pytest.raises(SourceUnavailable):
+        Reader(source).stat(origin.url("/file"))
+    source.close()
+    assert waits == pytest.approx(expected)
 
 
 def test_nobody_listening_is_unreachable_after_every_try(reader: Reader) -> None:

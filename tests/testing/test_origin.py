@@ -7,15 +7,16 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from http.client import HTTPConnection, HTTPResponse
+from http.client import HTTPConnection, HTTPResponse, IncompleteRead
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 
-from dragonfly.core.model.units import MiB
+from dragonfly.core.model.units import KiB, MiB
 from dragonfly.testing.origin import COUNTERS_PATH, Origin, main
 from dragonfly.testing.origin_answer import Fault
+from dragonfly.testing.origin_index import STYLES
 
 
 def get(origin: Origin, path: str, **headers: str) -> tuple[HTTPResponse, bytes]:
@@ -79,6 +80,83 @@ def test_a_fault_may_last_for_some_requests_only() -> None:
         origin.fail("/file", Fault(status=500))
         origin.fail("/file", None)
         assert get(origin, "/file")[0].status == 200
+
+
+def test_faults_may_follow_one_another() -> None:
+    with Origin() as origin:
+        origin.put("/file", b"content")
+        origin.fail(
+            "/file", Fault(status=500, times=1, then=Fault(status=404, times=2, then=Fault(status=403, times=1)))
+        )
+        assert [get(origin, "/file")[0].status for _ in range(5)] == [500, 404, 404, 403, 200]
+
+
+def test_requests_are_counted_by_what_they_ask_for() -> None:
+    with Origin() as origin:
+        origin.put("/file", b"content")
+        tag = get(origin, "/file")[0].headers["ETag"]
+        get(origin, "/file", Range="bytes=1-2")
+        response, body = get(origin, "/file", **{"If-None-Match": tag, "Range": "bytes=0-0"})
+        assert (response.status, body) == (304, b"")
+        assert origin.counters().kinds == {"/file": {"whole": 1, "ranged": 1, "conditional": 1}}
+        assert origin.counters().requests == {"/file": 3}
+
+
+@pytest.mark.parametrize("close_after", [3, 7], ids=["midway", "before the last chunk"])
+def test_chunks_that_are_cut_off_have_no_end(close_after: int) -> None:
+    with Origin() as origin:
+        origin.put("/file", b"content")
+        origin.fail("/file", Fault(no_length=True, close_after=close_after))
+        with pytest.raises(IncompleteRead):
+            get(origin, "/file")
+
+
+def test_a_body_may_end_with_its_connection() -> None:
+    with Origin() as origin:
+        origin.put("/file", b"content")
+        origin.fail("/file", Fault(until_close=True))
+        response, body = get(origin, "/file")
+        assert (body, response.headers["Content-Length"], response.headers["Connection"]) == (b"content", None, "close")
+        origin.fail("/file", Fault(until_close=True, close_after=3, reset=True))
+        with pytest.raises(ConnectionResetError):
+            get(origin, "/file")
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_directories_are_listed_if_wanted(tmp_path: Path, style: str) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "on disk").write_bytes(b"12")
+    with Origin(tmp_path, index=style) as origin:
+        origin.put("/sub/put & named", b"123")
+        origin.put("/sub/below/file", b"1")
+        response, page = get(origin, "/sub/")
+        assert response.status == 200
+        assert response.headers["Content-Type"].startswith("application/json" if "json" in style else "text/html")
+        for name in (b"below", b"on disk", b"named"):
+            assert name in page
+        assert b"file" not in page.replace(b'"file"', b"").replace(b"file)", b"")
+        assert get(origin, "/none/")[0].status == 404
+        assert get(origin, "/../")[0].status == 404
+
+
+def test_a_path_may_have_a_pace_of_its_own() -> None:
+    with Origin() as origin:
+        origin.put("/slow", bytes(512 * KiB))
+        origin.put("/fast", bytes(512 * KiB))
+        origin.limit("/slow", MiB)
+        started = time.monotonic()
+        get(origin, "/slow")
+        assert time.monotonic() - started >= 0.5 * 0.97
+        origin.limit("/slow", None)
+        get(origin, "/slow")
+        assert origin.counters().body_bytes == {"/slow": MiB}
+
+
+def test_a_name_is_encoded_in_the_url_of_what_is_put() -> None:
+    with Origin() as origin:
+        url = origin.put("/two words?", b"content")
+        assert url == origin.url("/two%20words%3F")
+        assert get(origin, "/two%20words%3F")[1] == b"content"
 
 
 def test_bytes_that_were_cut_off_are_not_counted() -> None:
@@ -149,7 +227,12 @@ def test_as_a_process_it_tells_its_address_and_its_counters(tmp_path: Path) -> N
         with urlopen(f"{url}/file", timeout=10) as response:
             assert response.read() == b"content"
         with urlopen(url + COUNTERS_PATH, timeout=10) as response:
-            assert json.load(response) == {"connections": 2, "requests": {"/file": 1}, "body_bytes": {"/file": 7}}
+            assert json.load(response) == {
+                "connections": 2,
+                "requests": {"/file": 1},
+                "body_bytes": {"/file": 7},
+                "kinds": {"/file": {"whole": 1}},
+            }
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
 

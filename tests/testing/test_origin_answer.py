@@ -1,3 +1,5 @@
+import gzip
+
 import pytest
 
 from dragonfly.testing.origin_answer import Answer, Content, Fault, Request, answer, of_bytes
@@ -85,6 +87,47 @@ def test_headers_can_be_added_falsified_and_left_out() -> None:
     assert reply.headers["Content-Range"] == "bytes 1-2/3"
     assert reply.headers["X-New"] == "1"
     assert "ETag" not in reply.headers
+
+
+def test_who_has_the_version_gets_no_body() -> None:
+    known = {"if-none-match": f'"x", W/{CONTENT.etag}'}
+    for headers in (known, {"if-modified-since": CONTENT.last_modified}, known | {"range": "bytes=0-0"}):
+        reply = told(**headers)
+        assert (reply.status, reply.length) == (304, 0)
+        assert reply.headers["ETag"] == CONTENT.etag
+        assert "Content-Length" not in reply.headers
+
+
+def test_who_has_another_version_gets_the_file() -> None:
+    stale = {"if-modified-since": "Thu, 01 Jan 1998 00:00:00 GMT"}
+    for headers in (
+        {"if-none-match": '"x"', "if-modified-since": CONTENT.last_modified},
+        stale,
+        {"if-modified-since": "?"},
+    ):
+        assert told(**headers).status == 200
+    assert told(Fault(ignore_conditions=True), **{"if-none-match": CONTENT.etag}).status == 200
+
+
+def test_gzip_is_another_content_with_a_tag_of_its_own() -> None:
+    reply = told(Fault(gzip=True))
+    assert isinstance(reply.body, bytes)
+    assert gzip.decompress(reply.body) == BODY
+    assert reply.headers["Content-Length"] == str(len(reply.body))
+    assert reply.headers["Content-Encoding"] == "gzip"
+    assert reply.headers["ETag"] not in (CONTENT.etag, f"W/{CONTENT.etag}")
+    part = told(Fault(gzip=True), range="bytes=0-1")
+    assert part.headers["Content-Range"] == f"bytes 0-1/{len(reply.body)}"
+
+
+def test_the_total_of_a_part_may_be_kept_secret() -> None:
+    assert told(Fault(unknown_total=True), range="bytes=0-1").headers["Content-Range"] == "bytes 0-1/*"
+
+
+def test_a_304_has_no_length_to_lose() -> None:
+    reply = told(Fault(no_length=True), **{"if-none-match": CONTENT.etag})
+    assert not reply.chunked
+    assert "Transfer-Encoding" not in reply.headers
 
 
 def test_without_a_length_the_body_is_chunked() -> None:

@@ -72,6 +72,12 @@ class Dialler:
             wire.close()
             raise
 
+    @property
+    def kept_trusts(self) -> int:
+        """For how many kinds of trust what TLS needs is kept ready."""
+        with self._lock:
+            return len(self._contexts)
+
     def _context(self, trust: Trust) -> ssl.SSLContext:
         with self._lock:
             context = self._contexts.pop(trust, None)

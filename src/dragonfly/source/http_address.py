@@ -16,7 +16,7 @@ _HOST_PORT = re.compile(r"(?:\[([0-9a-f:.]{2,45})\]|([a-z0-9._-]{1,253}))(?::([0
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 ABSOLUTE = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 _USER_INFORMATION = re.compile(r"(?<=//)[^/?#]*@")
-_PARAMETER = re.compile(r"([?&])([^=&#]*)=([^&#]*)")
+_PARAMETER = re.compile(r"([?&])([^=&?#]*)=([^&#]*)")
 _SECRET_PARAMETER = re.compile(
     r".*(signature|token|credential|secret|passw|api[_-]?key|access[_-]?key|auth[_-]?key|jwt|session"
     r"|(?<![a-z])(?:sig|sign|auth)(?![a-z])).*",

@@ -28,8 +28,8 @@ ENTRY_LIMIT = 100_000
 _LINK_LIMIT = 2 * ENTRY_LIMIT + 100  # an icon may be a link too, and there are some links of the page's own
 
 # Tags are cut out first and parsed one by one: what is malformed then costs no more than its own few bytes, while the
-# parser on the whole page takes time quadratic in it.
-_LINK = re.compile(r"<a\s[^<>]{1,8192}>", re.IGNORECASE)
+# parser on the whole page takes time quadratic in it. And no number in one is too long for Python (4300 digits).
+_LINK = re.compile(r"<a\s[^<>]{1,4096}>", re.IGNORECASE)
 _BLOCK = re.compile(r"<(?:main|div|table|ul|ol)\s[^<>]{1,1024}>", re.IGNORECASE)
 _HEADING = re.compile(r"<(?:title|h1)(?:\s[^<>]{0,1024})?>([^<]{0,4096})", re.IGNORECASE)
 _MARKS_WITHIN = 256 * KiB  # Caddy's own style sheet and icons come first, with 40 KiB

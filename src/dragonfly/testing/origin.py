@@ -187,7 +187,9 @@ class Origin:
             self._requests.append(request)
             fault = self._faults.get(path, _NO_FAULT)
             if fault.times is not None:
-                self._faults[path] = replace(fault, times=fault.times - 1) if fault.times > 1 else _NO_FAULT
+                self._faults[path] = (
+                    replace(fault, times=fault.times - 1) if fault.times > 1 else fault.then or _NO_FAULT
+                )
             content = self._contents.get(path)
         content = content or self._file(path) or self._index_of(path)
         return answer(request, content, fault, self._tally.sent(path))

@@ -54,7 +54,9 @@ class Fault:
     headers: Mapping[str, str | None] = field(default_factory=dict)
     """Headers to add or to get wrong; None leaves one out."""
     times: int | None = None
-    """After so many requests the path is in order again; None means always."""
+    """For so many requests; None means always."""
+    then: "Fault | None" = None
+    """What is wrong with the path after that; None is nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
