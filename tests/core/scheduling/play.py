@@ -51,11 +51,13 @@ class Play:
     def __init__(self, *, config: SchedulingConfig | None = None, seed: int = 7) -> None:
         self.machine = Scheduler(config or SchedulingConfig(), Random(seed))
         self.now: Seconds = 1000.0
+        self.calls: dict[str, int] = {}  # the latest call to each seed
 
     def post(self, event: happened.Event) -> list[Command]:
         """What the machine does about it, timers aside; its promises are checked each time."""
         commands = self.machine.handle(event, self.now)
         self.machine.check_invariants()
+        self.calls |= {command.host.id: command.call for command in of_kind(commands, TriggerSeedPeer)}
         return [command for command in commands if not isinstance(command, CallAgainAt)]
 
     def announce(self, *names: str, is_seed: bool = False, disable_shared: bool = False) -> None:
@@ -73,6 +75,7 @@ class Play:
         disable_back_to_source: bool = False,
         metadata_only: bool = False,
         interest: ByteRange | None = None,
+        generation: str = "",
         takes_unasked: bool = False,
     ) -> list[Command]:
         if HostId(on or name) not in self.machine.hosts:
@@ -87,6 +90,7 @@ class Play:
                 disable_back_to_source=disable_back_to_source,
                 metadata_only=metadata_only,
                 interest=interest,
+                generation=generation,
                 takes_unasked=takes_unasked,
             )
         )
@@ -113,7 +117,7 @@ class Play:
         return self.post(happened.PieceFailed(PeerId(name), 0, PeerId(parent), temporary))
 
     def trigger_failed(self, seed: str, reason: str = "it refused") -> list[Command]:
-        return self.post(happened.SeedTriggerFailed(KEY, HostId(seed), reason))
+        return self.post(happened.SeedTriggerFailed(KEY, HostId(seed), reason, self.calls.get(seed, 0)))
 
     def pass_time(self, seconds: Seconds) -> list[Command]:
         self.now += seconds
