@@ -8,7 +8,7 @@ from dragonfly.core.model.ids import HostId, PeerId, TaskId, TaskKey
 from dragonfly.core.model.piece import PieceGeometry
 from dragonfly.core.model.principal import PUBLIC_SCOPE
 from dragonfly.core.model.ranges import ByteRange
-from dragonfly.core.model.task import Priority, TaskDescription
+from dragonfly.core.model.task import HeldTask, Priority, TaskDescription
 from dragonfly.core.model.units import MiB, Seconds
 from dragonfly.core.scheduling import events as happened
 from dragonfly.core.scheduling.commands import (
@@ -17,6 +17,7 @@ from dragonfly.core.scheduling.commands import (
     OfferBackToSource,
     OfferParents,
     RefusePeer,
+    TellRoots,
     TriggerSeedPeer,
 )
 from dragonfly.core.scheduling.config import SchedulingConfig
@@ -123,14 +124,29 @@ class Play:
         self.now += seconds
         return self.post(happened.TimeReached())
 
+    def piece(self, name: str, number: int, root: bytes = b"", *, parent: str | None = None) -> list[Command]:
+        parent_id = None if parent is None else PeerId(parent)
+        return self.post(happened.PieceFinished(PeerId(name), number, parent_id, root))
+
+    def source_finished(self, name: str) -> list[Command]:
+        return self.post(happened.PeerBackToSourceFinished(PeerId(name)))
+
+    def holds(
+        self, name: str, *, description: TaskDescription | None = None, generation: str = "", announced: bool = True
+    ) -> list[Command]:
+        """Host `name` says that it has a task whole."""
+        if announced and HostId(name) not in self.machine.hosts:
+            self.announce(name)
+        return self.post(happened.TasksHeld(HostId(name), (HeldTask(description or task(), generation),)))
+
     def add_source(self, name: str = "source") -> None:
         """A peer that reads the origin."""
         self.register(name, need_back_to_source=True)
         self.at_source(name)
 
-    def add_holder(self, name: str = "holder", **options: ByteRange) -> None:
+    def add_holder(self, name: str = "holder", *, interest: ByteRange | None = None, generation: str = "") -> None:
         """A peer that has it all."""
-        self.register(name, need_back_to_source=True, **options)
+        self.register(name, need_back_to_source=True, interest=interest, generation=generation)
         self.at_source(name)
         self.post(happened.PeerBackToSourceFinished(PeerId(name)))
 
@@ -150,6 +166,11 @@ def parents_of(commands: list[Command], name: str) -> list[str]:
     """The parents offered to a peer; the backbone parent first."""
     [offer] = [offer for offer in of_kind(commands, OfferParents) if offer.peer_id == name]
     return [parent.peer_id for parent in offer.parents]
+
+
+def told(commands: list[Command], name: str) -> list[dict[int, bytes]]:
+    """The messages with roots a peer is told, in order."""
+    return [dict(command.roots) for command in of_kind(commands, TellRoots) if command.peer_id == name]
 
 
 def sent_to_source(commands: list[Command]) -> list[str]:

@@ -19,16 +19,23 @@ from dragonfly.core.scheduling.swarm import Swarm
 
 
 def is_witness(swarm: Swarm, peer: Peer) -> bool:
-    if peer.standing is not Standing.SOURCE or not peer.is_sent_to_source or not is_cut_alike(peer, peer.edition):
+    """Whether what the peer reports is the word of the origin."""
+    if peer.standing is not Standing.SOURCE or not _is_sent(peer):
         return False
-    if _is_chosen(peer):
-        return True
-    return not any(_is_chosen(other) and other.edition is peer.edition for other in swarm.sources.values())
+    return _is_chosen(peer) or not _is_any_chosen(swarm, peer.edition)
+
+
+def _is_sent(peer: Peer) -> bool:
+    return peer.is_sent_to_source and is_cut_alike(peer, peer.edition)
 
 
 def _is_chosen(peer: Peer) -> bool:
     """Whether it was the scheduler's choice that it reads the origin."""
-    return peer.is_sent_to_source and (peer.host.is_seed or not peer.need_back_to_source)
+    return _is_sent(peer) and (peer.host.is_seed or not peer.need_back_to_source)
+
+
+def _is_any_chosen(swarm: Swarm, edition: Edition) -> bool:
+    return any(source.edition is edition and _is_chosen(source) for source in swarm.sources.values())
 
 
 def is_cut_alike(peer: Peer, edition: Edition) -> bool:
@@ -38,8 +45,9 @@ def is_cut_alike(peer: Peer, edition: Edition) -> bool:
 
 def witnesses(swarm: Swarm, edition: Edition, since: Seconds = float("-inf")) -> Iterator[Peer]:
     """Those of one generation that showed progress after `since`."""
+    counts = _is_chosen if _is_any_chosen(swarm, edition) else _is_sent
     for source in swarm.sources.values():
-        if source.edition is edition and source.touched_at > since and is_witness(swarm, source):
+        if source.edition is edition and source.touched_at > since and counts(source):
             yield source
 
 
