@@ -1,7 +1,7 @@
 """The scheduler service over real gRPC on loopback: daemons and the manager are played by the tests."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,14 @@ import grpc.aio
 import pytest
 from google.protobuf.empty_pb2 import Empty
 
+from dragonfly import __version__
+from dragonfly.core.model.ids import HostId, PeerId, public_task
 from dragonfly.core.model.units import MiB
+from dragonfly.core.scheduling.commands import TellRoots
 from dragonfly.scheduler.app import SchedulerService
 from dragonfly.scheduler.settings import SchedulerSettings
+from dragonfly.scheduler.stream import PeerStream
+from dragonfly.wire.announce import StreamIdentity, roots_to_pb
 from dragonfly.wire.pb import (
     common_pb2,
     dfdaemon_pb2,
@@ -47,9 +52,15 @@ class Client:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.stub = scheduler_pb2_grpc.SchedulerStub(channel)
 
-    async def announce(self, name: str, *, host_type: int = 0, port: int = 4000) -> None:
+    async def announce(
+        self, name: str, *, host_type: int = 0, port: int = 4000, held_tasks: Iterable[scheduler_pb2.HeldTask] = ()
+    ) -> dict[str, Any]:
+        """What the answer says besides, in its metadata."""
         host = common_pb2.Host(id=name, type=host_type, hostname=name, ip="127.0.0.1", port=port)
-        await self.stub.AnnounceHost(scheduler_pb2.AnnounceHostRequest(host=host), timeout=PATIENCE)
+        request = scheduler_pb2.AnnounceHostRequest(host=host, held_tasks=held_tasks)
+        call = self.stub.AnnounceHost(request, timeout=PATIENCE)
+        await call
+        return dict(await call.trailing_metadata())
 
     def peer(self, name: str, *, host: str | None = None) -> "PeerCall":
         return PeerCall(self.stub, name, host or name)
@@ -65,14 +76,21 @@ class PeerCall:
     async def send(self, **message: Any) -> None:
         await self.call.write(Request(**self._names, **message))
 
-    async def register(self, **download: Any) -> None:
+    async def register(self, *, takes_unasked: bool = False, **download: Any) -> None:
         options = {"url": URL, "actual_content_length": 40 * MiB, "actual_piece_length": 4 * MiB} | download
-        registration = scheduler_pb2.RegisterPeerRequest(download=common_pb2.Download(**options))
+        registration = scheduler_pb2.RegisterPeerRequest(
+            download=common_pb2.Download(**options), takes_unasked=takes_unasked
+        )
         await self.send(register_peer_request=registration)
 
     async def at_source(self) -> None:
         started = scheduler_pb2.DownloadPeerBackToSourceStartedRequest()
         await self.send(download_peer_back_to_source_started_request=started)
+
+    async def source_piece(self, number: int, root: bytes) -> None:
+        piece = common_pb2.Piece(number=number, root=root)
+        finished = scheduler_pb2.DownloadPieceBackToSourceFinishedRequest(piece=piece)
+        await self.send(download_piece_back_to_source_finished_request=finished)
 
     async def source_finished(self) -> None:
         finished = scheduler_pb2.DownloadPeerBackToSourceFinishedRequest()
@@ -275,6 +293,144 @@ async def test_peers_are_deleted_by_their_own_host_only(client: Client) -> None:
     assert (await client.stub.StatTask(scheduler_pb2.StatTaskRequest(host_id="a", task_id=TASK))).peer_count == 1
     await client.stub.DeletePeer(scheduler_pb2.DeletePeerRequest(host_id="a", task_id=TASK, peer_id="a"))
     assert await peer.end() is grpc.StatusCode.OK
+
+
+async def roots_told(peer: PeerCall) -> dict[int, bytes]:
+    """The next message, which tells of roots."""
+    response = await peer.response()
+    assert response.WhichOneof("response") == "piece_roots_response"
+    return {root.number: root.root for root in response.piece_roots_response.roots}
+
+
+async def source_at_work(client: Client, name: str = "source") -> PeerCall:
+    await client.announce(name)
+    source = client.peer(name)
+    await source.register(generation="g")
+    assert await source.answer() == "need_back_to_source"
+    await source.at_source()
+    return source
+
+
+async def test_roots_of_the_source_are_told_to_children_before_their_parents_and_as_they_come(client: Client) -> None:
+    source = await source_at_work(client)
+    await source.source_piece(0, b"0" * 32)
+    await client.announce("a")
+    child = client.peer("a")
+    await child.register(generation="g", takes_unasked=True)
+    assert await roots_told(child) == {0: b"0" * 32}
+    assert await child.answer() == "normal_task"
+    await source.source_piece(1, b"1" * 32)
+    assert await roots_told(child) == {1: b"1" * 32}
+    await source.source_piece(2, b"no root")
+    await source.source_piece(3, b"3" * 32)
+    late: dict[int, bytes] = {}
+    while len(late) < 2:
+        late |= await roots_told(child)
+    assert late == {2: b"", 3: b"3" * 32}
+    await source.source_finished()
+    assert await roots_told(child) == dict.fromkeys(range(4, 10), b"")
+
+
+async def test_client_of_the_reference_never_hears_of_roots(client: Client) -> None:
+    source = await source_at_work(client)
+    await source.source_piece(0, b"0" * 32)
+    await client.announce("a")
+    child = client.peer("a")
+    await child.register()
+    assert await child.answer() == "normal_task"
+    await source.source_piece(1, b"1" * 32)
+    await source.source_finished()
+    await child.send(download_peer_finished_request=scheduler_pb2.DownloadPeerFinishedRequest())
+    assert await child.call.read() is grpc.aio.EOF
+
+
+async def test_two_sources_that_disagree_are_named_in_the_log(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    """Attack 28."""
+    sources = []
+    for name in ("seed-1", "seed-2"):
+        await client.announce(name, host_type=1)
+        seed = client.peer(name)
+        await seed.register(generation="g", need_back_to_source=True)
+        assert await seed.answer() == "need_back_to_source"
+        await seed.at_source()
+        sources.append(seed)
+    for source, root in zip(sources, (b"0" * 32, b"1" * 32), strict=True):
+        await source.source_piece(0, root)
+        stat = scheduler_pb2.StatTaskRequest(host_id="seed-1", task_id=TASK)
+        await client.stub.StatTask(stat)
+    await until(lambda: "peer seed-2 read another piece 0" in caplog.text)
+
+
+async def test_roots_a_peer_leaves_unread_are_put_into_one_message() -> None:
+    stream = PeerStream(StreamIdentity(HostId("h"), public_task(TASK), PeerId("p")), common_pb2.Download())
+    for number in range(10_000):
+        stream.tell(roots_to_pb(TellRoots(PeerId("p"), ((number, b"r" * 32),))))
+    for _ in range(16):
+        assert stream.send(scheduler_pb2.AnnouncePeerResponse(normal_task_response={}))
+    assert not stream.send(scheduler_pb2.AnnouncePeerResponse(normal_task_response={})), "answers are still counted"
+    counts = [len(response.piece_roots_response.roots) async for response in queued(stream, 3)]
+    assert counts == [4096, 4096, 10_000 - 2 * 4096]
+
+
+async def queued(stream: PeerStream, count: int) -> AsyncIterator[scheduler_pb2.AnnouncePeerResponse]:
+    for _ in range(count):
+        response = await stream.next()
+        assert response is not None
+        yield response
+
+
+async def test_scheduler_says_who_it_is_before_it_answers(client: Client) -> None:
+    await client.announce("seed", host_type=1, port=1024)
+    await client.announce("a")
+    peer = client.peer("a")
+    await peer.register(priority=common_pb2.LEVEL0)
+    async with asyncio.timeout(PATIENCE):
+        said = dict(await peer.call.initial_metadata())
+    assert said["dragonfly-scheduler"] == __version__
+
+
+async def test_unknown_hosts_are_asked_what_they_hold_and_known_ones_are_not(client: Client) -> None:
+    assert (await client.announce("h"))["dragonfly-wants-held-tasks"] == "1"
+    assert "dragonfly-wants-held-tasks" not in await client.announce("h")
+    await client.stub.DeleteHost(scheduler_pb2.DeleteHostRequest(host_id="h"))
+    assert (await client.announce("h"))["dragonfly-wants-held-tasks"] == "1"
+
+
+async def test_held_tasks_are_offered_and_the_origin_is_left_alone(client: Client) -> None:
+    held = scheduler_pb2.HeldTask(task_id=TASK, url=URL, generation="g", content_length=40 * MiB, piece_length=4 * MiB)
+    await client.announce("h", held_tasks=[held])
+    await client.announce("a")
+    peer = client.peer("a")
+    await peer.register(generation="g", takes_unasked=True)
+    response = await peer.response()
+    [parent] = response.normal_task_response.candidate_parents
+    assert (parent.id, parent.host.id) == (f"h-{TASK}-held", "h")
+
+
+async def test_held_tasks_that_make_no_sense_are_refused(client: Client) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await client.announce("h", held_tasks=[scheduler_pb2.HeldTask(task_id="nonsense", url=URL)])
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_seed_is_woken_for_the_part_that_is_wanted(client: Client) -> None:
+    async def fetch(request: dfdaemon_pb2.DownloadTaskRequest) -> None:
+        seed = client.peer("seed")
+        await seed.register(need_back_to_source=True, range=request.download.range)
+        assert await seed.answer() == "need_back_to_source"
+        await seed.at_source()
+        await seed.end()
+
+    fake = FakeSeed(fetch)
+    async with served(lambda server: dfdaemon_pb2_grpc.add_DfdaemonUploadServicer_to_server(fake, server)) as port:
+        await client.announce("seed", host_type=1, port=port)
+        for name in ("a", "b"):
+            await client.announce(name)
+            peer = client.peer(name)
+            await peer.register(range=common_pb2.Range(start=5 * MiB, length=10))
+            assert await peer.answer() == "normal_task"
+        [request] = fake.woken
+        assert (request.download.range.start, request.download.range.length) == (4 * MiB, 4 * MiB)
 
 
 async def test_hosts_are_listed_until_they_leave(client: Client) -> None:

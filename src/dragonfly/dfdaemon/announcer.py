@@ -7,11 +7,13 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 
+from dragonfly.core.model.task import HeldTask, TaskDescription
 from dragonfly.core.model.units import Seconds
 from dragonfly.dfdaemon.scheduler_link import SchedulerLink
 from dragonfly.errors import DragonflyError, ManagerUnreachable
 from dragonfly.net.channels import ChannelPool
 from dragonfly.net.grpc_client import UNARY_TIMEOUT
+from dragonfly.storage.store import TaskStore
 from dragonfly.wire.pb import manager_pb2
 from dragonfly.wire.pb.manager_pb2_grpc import ManagerStub
 
@@ -19,6 +21,24 @@ log = logging.getLogger(__name__)
 
 KEEP_ALIVE_INTERVAL: Seconds = 5.0  # upstream: seed peers to the manager
 LEAVE_TIMEOUT: Seconds = 2.0  # a goodbye must not hold up the stop
+
+
+def held_tasks(store: TaskStore) -> list[HeldTask]:
+    """What a store has whole, as schedulers are told of it. Blocking."""
+    return [
+        HeldTask(
+            TaskDescription(
+                key=stored.key,
+                url=stored.origin.url,
+                geometry=stored.geometry,
+                tag=stored.origin.tag,
+                application=stored.origin.application,
+            ),
+            stored.version.generation,
+        )
+        for stored in store.tasks()
+        if stored.is_finished
+    ]
 
 
 class HostAnnouncer:

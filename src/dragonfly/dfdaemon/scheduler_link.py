@@ -5,16 +5,18 @@ Every call has a deadline; a scheduler that is slow, refuses or is away raises, 
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from dragonfly.core.model.ids import HostId, TaskId
+from dragonfly.core.model.task import HeldTask
 from dragonfly.core.model.units import Seconds
 from dragonfly.core.placement.hashring import HashRing
 from dragonfly.errors import DragonflyError, SchedulerUnreachable
 from dragonfly.net.channels import ChannelPool
 from dragonfly.net.grpc_client import CONNECT_TIMEOUT, UNARY_TIMEOUT
+from dragonfly.wire.announce import HELD_TASKS_PER_MESSAGE, SCHEDULER_VERSION, WANTS_HELD_TASKS, held_task_to_pb
 from dragonfly.wire.pb import common_pb2, scheduler_pb2
 from dragonfly.wire.pb.scheduler_pb2_grpc import SchedulerStub
 
@@ -24,10 +26,21 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ANNOUNCE_TIMEOUT: Seconds = 5.0  # a scheduler that takes longer for one message serves nobody
+SCHEDULERS_PER_TASK = 2  # which are told of a held task: the one it belongs to, and the next one, which stands in
+
+
+def nothing_held() -> Iterable[HeldTask]:
+    """Of a daemon that keeps no tasks."""
+    return ()
 
 
 class SchedulerLink:
-    """The schedulers of this daemon's cluster. `addresses` and `host` are asked anew each time."""
+    """The schedulers of this daemon's cluster. `addresses` and `host` are asked anew each time.
+
+    `held` names the finished tasks this host has and shares; it may block, and is called on a thread. A scheduler of
+    ours is told of them when this daemon first speaks to it, when it does not know this host (it has restarted), and
+    when the list of schedulers, and so who answers for which task, has changed.
+    """
 
     def __init__(
         self,
@@ -35,9 +48,12 @@ class SchedulerLink:
         host: Callable[[], common_pb2.Host],
         channels: ChannelPool,
         announce_interval: Seconds,
+        held: Callable[[], Iterable[HeldTask]] = nothing_held,
     ) -> None:
         self.addresses = addresses
         self._host, self._channels, self._interval = host, channels, announce_interval
+        self._held = held
+        self._told: dict[str, tuple[str, ...]] = {}  # those told of held tasks, with the schedulers there were then
         self._silences: dict[str, asyncio.Event] = {}
 
     def addresses_for(self, task_id: TaskId) -> tuple[str, ...]:
@@ -62,11 +78,36 @@ class SchedulerLink:
             yield SchedulerStub(channel)
 
     async def announce_host(self, address: str) -> None:
-        """Tell one scheduler about this host. Raises SchedulerUnreachable, or what the scheduler says."""
+        """Tell one scheduler about this host, and what it holds where the scheduler has not heard that.
+
+        Raises SchedulerUnreachable, or what the scheduler says.
+        """
+        known = tuple(sorted(self.addresses()))
+        async with self.stub(address) as scheduler:
+            call = scheduler.AnnounceHost(self._announcement(), timeout=ANNOUNCE_TIMEOUT)
+            await call
+            said = dict(await call.trailing_metadata() or ())
+            if said.get(WANTS_HELD_TASKS) == "1":
+                self._told.pop(address, None)
+            if SCHEDULER_VERSION not in said or self._told.get(address) == known:
+                return
+            held = await asyncio.to_thread(self._held_for, address, known)
+            for start in range(0, len(held), HELD_TASKS_PER_MESSAGE):
+                request = self._announcement()
+                request.held_tasks.extend(map(held_task_to_pb, held[start : start + HELD_TASKS_PER_MESSAGE]))
+                await scheduler.AnnounceHost(request, timeout=ANNOUNCE_TIMEOUT)
+            self._told[address] = known
+
+    def _announcement(self) -> scheduler_pb2.AnnounceHostRequest:
         request = scheduler_pb2.AnnounceHostRequest(host=self._host())
         request.interval.FromMilliseconds(int(self._interval * 1000))
-        async with self.stub(address) as scheduler:
-            await scheduler.AnnounceHost(request, timeout=ANNOUNCE_TIMEOUT)
+        return request
+
+    def _held_for(self, address: str, known: Sequence[str]) -> list[HeldTask]:
+        """The held tasks that one of the known schedulers may be asked for. Blocking."""
+        ring = HashRing(known)
+        held = self._held()
+        return [task for task in held if address in ring.in_order(task.task.key.wire_id)[:SCHEDULERS_PER_TASK]]
 
     async def delete_host(self, host_id: HostId) -> None:
         """Say goodbye to every scheduler; one that does not listen does not matter."""

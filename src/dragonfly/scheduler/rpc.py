@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import grpc.aio
 from google.protobuf.empty_pb2 import Empty
 
+from dragonfly import __version__
 from dragonfly.core.model.ids import HostId, PeerId, TaskKey, public_task
 from dragonfly.core.model.peer import PeerState
 from dragonfly.core.model.units import Seconds
@@ -16,6 +17,7 @@ from dragonfly.core.scheduling.swarm import Swarm
 from dragonfly.errors import HostUnknown, PeerUnknown, TaskNotFound, UnsupportedFeature
 from dragonfly.scheduler.announce import announce_peer
 from dragonfly.scheduler.shell import Shell
+from dragonfly.wire.announce import SCHEDULER_VERSION, WANTS_HELD_TASKS, held_tasks_from_pb
 from dragonfly.wire.convert import description_to_task_pb, duration_from_pb, host_from_pb, host_to_pb, peer_to_pb
 from dragonfly.wire.pb import common_pb2, scheduler_pb2, scheduler_pb2_grpc
 
@@ -39,13 +41,20 @@ class SchedulerServicer(scheduler_pb2_grpc.SchedulerServicer):
     async def AnnouncePeer(
         self, request_iterator: AsyncIterator[scheduler_pb2.AnnouncePeerRequest], context: Context
     ) -> AsyncIterator[scheduler_pb2.AnnouncePeerResponse]:
+        await context.send_initial_metadata(((SCHEDULER_VERSION, __version__),))
         async for response in announce_peer(self._shell, request_iterator):
             yield response
 
     async def AnnounceHost(self, request: scheduler_pb2.AnnounceHostRequest, context: Context) -> Empty:
         interval = duration_from_pb(request.interval) if request.HasField("interval") else 0.0
         bounded = min(max(interval, MIN_INTERVAL), MAX_INTERVAL) if interval > 0 else None
-        self._shell.post(HostAnnounced(host_from_pb(request.host), bounded))
+        host, held = host_from_pb(request.host), held_tasks_from_pb(request)
+        is_known = await self._shell.ask(lambda machine: host.id in machine.hosts)
+        self._shell.post(HostAnnounced(host, bounded))
+        if held is not None:
+            self._shell.post(held)
+        wants = () if is_known else ((WANTS_HELD_TASKS, "1"),)
+        context.set_trailing_metadata(((SCHEDULER_VERSION, __version__), *wants))
         return await self._seen()
 
     async def ListHosts(

@@ -17,17 +17,20 @@ from dragonfly.core.scheduling.commands import (
     CallAgainAt,
     CloseStream,
     Command,
+    NoteOtherRoot,
     OfferBackToSource,
     OfferEmpty,
     OfferMetadataOnly,
     OfferParents,
     RefusePeer,
+    TellRoots,
     TriggerSeedPeer,
 )
 from dragonfly.core.scheduling.events import Event, PeerLeft, SeedTriggerFailed, TimeReached
 from dragonfly.core.scheduling.machine import Scheduler
 from dragonfly.errors import DownloadCancelled, DragonflyError, InvalidIdentifier, Overloaded
 from dragonfly.scheduler.parent_messages import ParentMessages
+from dragonfly.scheduler.root_messages import RootMessages
 from dragonfly.scheduler.seed_client import SeedClient
 from dragonfly.scheduler.stream import PeerStream
 from dragonfly.wire.announce import bare_download, response_to_pb, seed_trigger
@@ -57,6 +60,7 @@ class Shell:
         self._has_room.set()
         self._streams: dict[PeerId, PeerStream] = {}
         self._messages = ParentMessages()
+        self._root_messages = RootMessages()
         self._triggers: set[asyncio.Task[None]] = set()
         self._call_at: Seconds | None = None
 
@@ -171,6 +175,15 @@ class Shell:
                 stream = self._streams.get(command.peer_id)
                 if stream is not None and not stream.send(response_to_pb(command, self._messages.encode)):
                     stream.end(Overloaded(reason="the peer does not read its answers"))
+            case TellRoots(peer_id):
+                stream = self._streams.get(peer_id)
+                if stream is not None:
+                    stream.tell(self._root_messages.encode(command))
+            case NoteOtherRoot(peer_id, task, number):
+                log.warning(
+                    "peer %s read another piece %d of task %s from the origin than a peer before it, whose word stands",
+                    *(peer_id, number, task.wire_id),
+                )
             case CloseStream(peer_id):
                 self._end_stream(peer_id, None)
             case RefusePeer(peer_id, error):
@@ -196,7 +209,8 @@ class Shell:
     async def _wake(self, command: TriggerSeedPeer) -> None:
         """Have the seed fetch the task. However it ends, the machine hears of it and knows what it means."""
         requester = self._streams.get(command.on_behalf_of)
-        request = seed_trigger(requester.download if requester else bare_download(command.task))
+        download = requester.download if requester else bare_download(command.task)
+        request = seed_trigger(download, command.interest)
         host_id: HostId = command.host.id
         log.info("seed peer %s is woken for task %s", host_id, command.task.key.wire_id)
         try:
@@ -205,4 +219,4 @@ class Shell:
         except DragonflyError as error:
             log.warning("seed peer %s failed task %s: %s", host_id, command.task.key.wire_id, error)
             reason = str(error)
-        self.post(SeedTriggerFailed(command.task.key, host_id, reason))
+        self.post(SeedTriggerFailed(command.task.key, host_id, reason, command.call))

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 
+from dragonfly.core.scheduling.editions import ROOTS_PER_MESSAGE
 from dragonfly.errors import DragonflyError
 from dragonfly.wire.announce import Response, StreamIdentity
 from dragonfly.wire.pb import common_pb2
@@ -17,17 +18,31 @@ class PeerStream:
         self.identity = identity
         self.download = download
         self._outgoing: deque[Response] = deque()
+        self._answer_count = 0  # of those outgoing, roots not counted
         self._changed = asyncio.Event()
         self._is_ended = False
         self._error: DragonflyError | None = None
 
     def send(self, response: Response) -> bool:
         """Queue an answer; False if the peer leaves too many unread."""
-        if len(self._outgoing) >= OUTGOING_LIMIT:
+        if self._answer_count >= OUTGOING_LIMIT:
             return False
+        self._answer_count += 1
         self._outgoing.append(response)
         self._changed.set()
         return True
+
+    def tell(self, roots: Response) -> None:
+        """Queue roots of pieces; those that wait unread are put into one message, so that they stay few."""
+        last = self._outgoing[-1] if self._outgoing else None
+        if last is not None and 0 < len(last.piece_roots_response.roots) < ROOTS_PER_MESSAGE:
+            joined = Response()
+            joined.CopyFrom(last)  # the message may be on its way to others, too
+            joined.MergeFrom(roots)
+            self._outgoing[-1] = joined
+        else:
+            self._outgoing.append(roots)
+        self._changed.set()
 
     def end(self, error: DragonflyError | None) -> None:
         """End the stream after what is queued: in peace, or with an error. Only the first end counts."""
@@ -41,7 +56,9 @@ class PeerStream:
             self._changed.clear()
             await self._changed.wait()
         if self._outgoing:
-            return self._outgoing.popleft()
+            response = self._outgoing.popleft()
+            self._answer_count -= response.WhichOneof("response") != "piece_roots_response"
+            return response
         if self._error is not None:
             raise self._error
         return None

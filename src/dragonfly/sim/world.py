@@ -112,8 +112,17 @@ class World:
                 self._answer(peer_id, peer_hears.SchedulerRefused(error))
             case scheduler_says.TriggerSeedPeer():
                 self._answer(self.seed_peer.peer_id, peer_hears.Started())
+            case scheduler_says.CallAgainAt(at=at):
+                self._later(at, self._call_scheduler)
+            case scheduler_says.TellRoots():
+                self.messages += 1  # nobody lies here, so nobody checks
             case _:
-                pass  # a closed stream or an alarm far beyond the end changes nothing here
+                pass  # a closed stream changes nothing here
+
+    def _call_scheduler(self) -> None:
+        """Its alarm; once everybody has finished there is nothing left to look after."""
+        if any(peer.finished_at is None for peer in self.peers):
+            self._tell_scheduler(scheduler_hears.TimeReached())
 
     def _answer(self, peer_id: PeerId, event: peer_hears.Event) -> None:
         self.messages += 1

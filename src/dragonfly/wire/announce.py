@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from dragonfly.core.model.ids import HostId, PeerId, TaskKey, public_task
+from dragonfly.core.model.piece import ROOT_LENGTH, PieceGeometry
 from dragonfly.core.model.ranges import ByteRange
-from dragonfly.core.model.task import TaskDescription, TaskState
+from dragonfly.core.model.task import HeldTask, TaskDescription, TaskState
 from dragonfly.core.scheduling import events
 from dragonfly.core.scheduling.commands import (
     CandidateParent,
@@ -19,9 +20,10 @@ from dragonfly.core.scheduling.commands import (
     OfferEmpty,
     OfferMetadataOnly,
     OfferParents,
+    TellRoots,
 )
-from dragonfly.core.scheduling.events import Event, PeerRegistered
-from dragonfly.errors import InvalidInput
+from dragonfly.core.scheduling.events import Event, PeerRegistered, TasksHeld
+from dragonfly.errors import InvalidIdentifier, InvalidInput, InvalidUrl
 from dragonfly.wire.convert import (
     checked_identifier,
     description_from_download,
@@ -29,6 +31,7 @@ from dragonfly.wire.convert import (
     peer_to_pb,
     priority_from_pb,
     range_from_pb,
+    range_to_pb,
 )
 from dragonfly.wire.pb import common_pb2, dfdaemon_pb2, scheduler_pb2
 
@@ -38,6 +41,15 @@ Answer = OfferParents | OfferBackToSource | OfferEmpty | OfferMetadataOnly
 
 MAX_DESCRIPTION_LENGTH = 1024  # of a failure; it travels on to other peers and into logs
 MAX_RESCHEDULED_PARENTS = 1000
+MAX_HELD_TASKS = 1000  # in one message
+HELD_TASKS_PER_MESSAGE = 500
+MAX_GENERATION_LENGTH = 64
+MAX_URL_LENGTH = 8192
+
+WANTS_HELD_TASKS = "dragonfly-wants-held-tasks"
+"""Metadata of AnnounceHost's answer: "1" where the scheduler did not know the host and wants to hear what it holds."""
+SCHEDULER_VERSION = "dragonfly-scheduler"
+"""Metadata of AnnouncePeer and AnnounceHost: the version of the scheduler, which is one of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +90,7 @@ def registration_from_pb(identity: StreamIdentity, request: Request) -> PeerRegi
         disable_back_to_source=download.disable_back_to_source,
         metadata_only=download.metadata_only,
         interest=_interest(download, task),
+        generation=_generation(download.generation),
         takes_unasked=register.takes_unasked,
     )
 
@@ -89,6 +102,13 @@ def _interest(download: common_pb2.Download, task: TaskDescription) -> ByteRange
     span = range_from_pb(download.range)
     is_whole = span.start == 0 and task.geometry is not None and span.length >= task.geometry.content_length
     return None if is_whole else span
+
+
+def _generation(text: str) -> str:
+    """Raises InvalidIdentifier for what is none; empty is unknown."""
+    if len(text) > MAX_GENERATION_LENGTH:
+        raise InvalidIdentifier(kind="generation", text=text[:80])
+    return checked_identifier("generation", text) if text else ""
 
 
 def event_from_pb(identity: StreamIdentity, request: Request) -> Event:
@@ -109,12 +129,17 @@ def _rescheduled(peer_id: PeerId, message: scheduler_pb2.ReschedulePeerRequest) 
 
 
 def _piece_finished(peer_id: PeerId, message: scheduler_pb2.DownloadPieceFinishedRequest) -> Event:
-    parent_id = message.piece.parent_id
-    return events.PieceFinished(peer_id, message.piece.number, PeerId(parent_id) if parent_id else None)
+    piece, parent_id = message.piece, message.piece.parent_id
+    return events.PieceFinished(peer_id, piece.number, PeerId(parent_id) if parent_id else None, _root(piece))
 
 
 def _piece_from_source(peer_id: PeerId, message: scheduler_pb2.DownloadPieceBackToSourceFinishedRequest) -> Event:
-    return events.PieceFinished(peer_id, message.piece.number)
+    return events.PieceFinished(peer_id, message.piece.number, root=_root(message.piece))
+
+
+def _root(piece: common_pb2.Piece) -> bytes:
+    """Empty where there is none, or none that could be one."""
+    return piece.root if len(piece.root) == ROOT_LENGTH else b""
 
 
 def _piece_failed(peer_id: PeerId, message: scheduler_pb2.DownloadPieceFailedRequest) -> Event:
@@ -171,17 +196,62 @@ def response_to_pb(answer: Answer, encode_parent: Callable[[CandidateParent], co
             return Response(metadata_only_response=scheduler_pb2.MetadataOnlyResponse())
 
 
+def roots_to_pb(command: TellRoots) -> Response:
+    """The message that tells what pieces hash to; an empty root stays empty."""
+    roots = [scheduler_pb2.PieceRoot(number=number, root=root) for number, root in command.roots]
+    return Response(piece_roots_response=scheduler_pb2.PieceRootsResponse(roots=roots))
+
+
+def held_task_to_pb(held: HeldTask) -> scheduler_pb2.HeldTask:
+    """A task a host holds. Its geometry has to be known: it is all here."""
+    task, geometry = held.task, held.task.geometry
+    assert geometry is not None
+    return scheduler_pb2.HeldTask(
+        task_id=task.key.wire_id,
+        url=task.url,
+        tag=task.tag,
+        application=task.application,
+        generation=held.generation,
+        content_length=geometry.content_length,
+        piece_length=geometry.piece_length,
+    )
+
+
+def held_task_from_pb(message: scheduler_pb2.HeldTask) -> HeldTask:
+    """What a host says it holds. Raises InvalidInput where no task can be so."""
+    if not 0 < len(message.url) <= MAX_URL_LENGTH:
+        raise InvalidUrl(url=message.url[:80], reason="it is empty or too long")
+    task = TaskDescription(
+        key=public_task(message.task_id),
+        url=message.url,
+        geometry=PieceGeometry.of(message.content_length, message.piece_length or None),
+        tag=message.tag,
+        application=message.application,
+    )
+    return HeldTask(task, _generation(message.generation))
+
+
+def held_tasks_from_pb(request: scheduler_pb2.AnnounceHostRequest) -> TasksHeld | None:
+    """The event of an announcement that names held tasks; None for one that names none. Raises InvalidInput."""
+    if not request.held_tasks:
+        return None
+    if len(request.held_tasks) > MAX_HELD_TASKS:
+        raise InvalidInput(reason=f"{len(request.held_tasks)} held tasks in one message; {MAX_HELD_TASKS} are allowed")
+    host_id = HostId(checked_identifier("host id", request.host.id))
+    return TasksHeld(host_id, tuple(map(held_task_from_pb, request.held_tasks)))
+
+
 def parent_to_pb(parent: CandidateParent) -> common_pb2.Peer:
     """A candidate parent with its whole host, and its task without anybody's request headers."""
     task = description_to_task_pb(parent.task, state=TaskState.RUNNING)
     return peer_to_pb(parent.peer_id, state=parent.state, host=parent.host, task=task)
 
 
-def seed_trigger(download: common_pb2.Download) -> dfdaemon_pb2.DownloadTaskRequest:
-    """What a seed peer is woken with: the requester's download as a seed has to do it.
+def seed_trigger(download: common_pb2.Download, interest: ByteRange | None) -> dfdaemon_pb2.DownloadTaskRequest:
+    """What a seed peer is woken with: the requester's download as a seed has to do it, of this part or the whole.
 
     The request headers go along, for the seed reads the origin on the requester's behalf; nothing else that is about
-    the requester's machine does.
+    the requester's machine does. Nor does what the requester found at the origin: the seed looks for itself.
     """
     request = dfdaemon_pb2.DownloadTaskRequest(download=download)
     seeded = request.download
@@ -190,9 +260,14 @@ def seed_trigger(download: common_pb2.Download) -> dfdaemon_pb2.DownloadTaskRequ
     seeded.ClearField("remote_ip")
     seeded.ClearField("range")
     seeded.ClearField("priority")
+    seeded.ClearField("generation")
+    for name in [name for name in seeded.request_header if name.casefold() == "range"]:
+        del seeded.request_header[name]
+    if interest is not None:
+        seeded.range.CopyFrom(range_to_pb(interest))
     seeded.need_back_to_source = True
     seeded.disable_back_to_source = seeded.metadata_only = False
-    seeded.need_piece_content = seeded.force_hard_link = seeded.overwrite = False
+    seeded.prefetch = seeded.need_piece_content = seeded.force_hard_link = seeded.overwrite = False
     return request
 
 

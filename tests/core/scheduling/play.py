@@ -8,7 +8,7 @@ from dragonfly.core.model.ids import HostId, PeerId, TaskId, TaskKey
 from dragonfly.core.model.piece import PieceGeometry
 from dragonfly.core.model.principal import PUBLIC_SCOPE
 from dragonfly.core.model.ranges import ByteRange
-from dragonfly.core.model.task import Priority, TaskDescription
+from dragonfly.core.model.task import HeldTask, Priority, TaskDescription
 from dragonfly.core.model.units import MiB, Seconds
 from dragonfly.core.scheduling import events as happened
 from dragonfly.core.scheduling.commands import (
@@ -17,6 +17,7 @@ from dragonfly.core.scheduling.commands import (
     OfferBackToSource,
     OfferParents,
     RefusePeer,
+    TellRoots,
     TriggerSeedPeer,
 )
 from dragonfly.core.scheduling.config import SchedulingConfig
@@ -51,11 +52,13 @@ class Play:
     def __init__(self, *, config: SchedulingConfig | None = None, seed: int = 7) -> None:
         self.machine = Scheduler(config or SchedulingConfig(), Random(seed))
         self.now: Seconds = 1000.0
+        self.calls: dict[str, int] = {}  # the latest call to each seed
 
     def post(self, event: happened.Event) -> list[Command]:
         """What the machine does about it, timers aside; its promises are checked each time."""
         commands = self.machine.handle(event, self.now)
         self.machine.check_invariants()
+        self.calls |= {command.host.id: command.call for command in of_kind(commands, TriggerSeedPeer)}
         return [command for command in commands if not isinstance(command, CallAgainAt)]
 
     def announce(self, *names: str, is_seed: bool = False, disable_shared: bool = False) -> None:
@@ -73,6 +76,7 @@ class Play:
         disable_back_to_source: bool = False,
         metadata_only: bool = False,
         interest: ByteRange | None = None,
+        generation: str = "",
         takes_unasked: bool = False,
     ) -> list[Command]:
         if HostId(on or name) not in self.machine.hosts:
@@ -87,6 +91,7 @@ class Play:
                 disable_back_to_source=disable_back_to_source,
                 metadata_only=metadata_only,
                 interest=interest,
+                generation=generation,
                 takes_unasked=takes_unasked,
             )
         )
@@ -113,20 +118,35 @@ class Play:
         return self.post(happened.PieceFailed(PeerId(name), 0, PeerId(parent), temporary))
 
     def trigger_failed(self, seed: str, reason: str = "it refused") -> list[Command]:
-        return self.post(happened.SeedTriggerFailed(KEY, HostId(seed), reason))
+        return self.post(happened.SeedTriggerFailed(KEY, HostId(seed), reason, self.calls.get(seed, 0)))
 
     def pass_time(self, seconds: Seconds) -> list[Command]:
         self.now += seconds
         return self.post(happened.TimeReached())
+
+    def piece(self, name: str, number: int, root: bytes = b"", *, parent: str | None = None) -> list[Command]:
+        parent_id = None if parent is None else PeerId(parent)
+        return self.post(happened.PieceFinished(PeerId(name), number, parent_id, root))
+
+    def source_finished(self, name: str) -> list[Command]:
+        return self.post(happened.PeerBackToSourceFinished(PeerId(name)))
+
+    def holds(
+        self, name: str, *, description: TaskDescription | None = None, generation: str = "", announced: bool = True
+    ) -> list[Command]:
+        """Host `name` says that it has a task whole."""
+        if announced and HostId(name) not in self.machine.hosts:
+            self.announce(name)
+        return self.post(happened.TasksHeld(HostId(name), (HeldTask(description or task(), generation),)))
 
     def add_source(self, name: str = "source") -> None:
         """A peer that reads the origin."""
         self.register(name, need_back_to_source=True)
         self.at_source(name)
 
-    def add_holder(self, name: str = "holder", **options: ByteRange) -> None:
+    def add_holder(self, name: str = "holder", *, interest: ByteRange | None = None, generation: str = "") -> None:
         """A peer that has it all."""
-        self.register(name, need_back_to_source=True, **options)
+        self.register(name, need_back_to_source=True, interest=interest, generation=generation)
         self.at_source(name)
         self.post(happened.PeerBackToSourceFinished(PeerId(name)))
 
@@ -146,6 +166,11 @@ def parents_of(commands: list[Command], name: str) -> list[str]:
     """The parents offered to a peer; the backbone parent first."""
     [offer] = [offer for offer in of_kind(commands, OfferParents) if offer.peer_id == name]
     return [parent.peer_id for parent in offer.parents]
+
+
+def told(commands: list[Command], name: str) -> list[dict[int, bytes]]:
+    """The messages with roots a peer is told, in order."""
+    return [dict(command.roots) for command in of_kind(commands, TellRoots) if command.peer_id == name]
 
 
 def sent_to_source(commands: list[Command]) -> list[str]:

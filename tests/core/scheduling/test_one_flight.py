@@ -3,10 +3,12 @@
 import pytest
 
 from dragonfly.core.model.ids import HostId, PeerId, TaskId, TaskKey
+from dragonfly.core.model.piece import PieceGeometry
 from dragonfly.core.model.ranges import ByteRange
 from dragonfly.core.model.task import Priority
+from dragonfly.core.model.units import MiB
 from dragonfly.core.scheduling import events as happened
-from dragonfly.core.scheduling.commands import OfferBackToSource, OfferParents, RefusePeer, TriggerSeedPeer
+from dragonfly.core.scheduling.commands import Command, OfferBackToSource, OfferParents, RefusePeer, TriggerSeedPeer
 from dragonfly.core.scheduling.config import SchedulingConfig
 from dragonfly.errors import DownloadForbidden, NoSourceAllowed
 from tests.core.scheduling.play import (
@@ -60,7 +62,7 @@ def test_a_thousand_waiting_peers_cost_one_flight() -> None:
         commands = play.machine.handle(registration(name), play.now)
         origin_reads += len(woken(commands)) + len(sent_to_source(commands))
     assert origin_reads == 1
-    [seed] = [swarm.awaited.id for swarm in play.machine.swarms.values() if swarm.awaited]
+    [seed] = [call.host.id for swarm in play.machine.swarms.values() for call in swarm.calls.values()]
     assert sent_to_source(play.register(seed, need_back_to_source=True)) == [seed]
     commands = play.at_source(seed)
     offers = len(of_kind(commands, OfferParents))
@@ -270,18 +272,112 @@ def test_each_task_has_its_own_order_of_seeds() -> None:
     assert first == {"seed-1", "seed-2", "seed-3"}
 
 
-def test_download_of_a_part_wakes_no_seed_and_waits_only_for_those_who_fetch_that_part() -> None:
+# --- parts
+
+FIRST, SECOND = ByteRange(0, 1000), ByteRange(9 * MiB, 1000)  # in pieces 0 and 2
+PIECE_0, PIECE_2 = ByteRange(0, 4 * MiB), ByteRange(8 * MiB, 4 * MiB)
+
+
+def test_seed_is_woken_for_the_pieces_that_hold_the_part_that_is_wanted() -> None:
     play = with_seeds("seed")
-    first, second = ByteRange(0, 1000), ByteRange(5000, 1000)
-    assert sent_to_source(play.register("a", interest=first)) == ["a"]
-    assert sent_to_source(play.register("b", interest=second)) == ["b"]
-    assert play.register("c", interest=first) == []
-    assert parents_of(play.at_source("a"), "c") == ["a"]
+    assert only(play.register("a", interest=SECOND), TriggerSeedPeer).interest == PIECE_2
+    unknown = task(None, key=TaskKey(KEY.scope, TaskId("b" * 64)))
+    assert only(play.register("b", description=unknown, interest=SECOND), TriggerSeedPeer).interest == SECOND
 
 
-def test_peer_that_fetched_a_part_is_no_parent_for_the_whole(play: Play) -> None:
-    play.add_holder("a", interest=ByteRange(0, 1000))
-    assert sent_to_source(play.register("b")) == ["b"]
+def test_peers_that_want_the_same_pieces_wait_for_one_flight_and_others_for_theirs() -> None:
+    play = with_seeds("seed")
+    assert only(play.register("a", interest=FIRST), TriggerSeedPeer).interest == PIECE_0
+    assert play.register("b", interest=ByteRange(5000, 1)) == []
+    assert only(play.register("c", interest=SECOND), TriggerSeedPeer).interest == PIECE_2
+    assert sent_to_source(play.register("seed-0", on="seed", interest=PIECE_0, need_back_to_source=True)) == ["seed-0"]
+    commands = play.at_source("seed-0")
+    assert {offer.peer_id for offer in of_kind(commands, OfferParents)} == {"a", "b"}
+    assert woken(commands) == [], "the seed is still awaited for the other part"
+    play.register("seed-2", on="seed", interest=PIECE_2, need_back_to_source=True)
+    assert parents_of(play.at_source("seed-2"), "c") == ["seed-2"]
+
+
+def test_a_thousand_peers_that_want_a_part_cost_one_flight() -> None:
+    play = with_seeds("seed")
+    commands = [command for number in range(1000) for command in play_fast(play, f"p{number}", FIRST)]
+    assert (woken(commands), sent_to_source(commands)) == (["seed"], [])
+
+
+def play_fast(play: Play, name: str, interest: ByteRange) -> list[Command]:
+    """Without a look at the promises, for crowds."""
+    play.machine.handle(happened.HostAnnounced(host(name), 300.0), play.now)
+    event = happened.PeerRegistered(peer_id=PeerId(name), host_id=HostId(name), task=task(), interest=interest)
+    return play.machine.handle(event, play.now)
+
+
+def test_flight_for_the_whole_serves_those_who_want_a_part() -> None:
+    play = with_seeds("seed")
+    play.register("a")
+    assert play.register("b", interest=FIRST) == []
+    play.register("seed", need_back_to_source=True)
+    assert "seed" in parents_of(play.at_source("seed"), "b")
+
+
+def test_seed_at_work_on_a_part_is_woken_for_the_whole_too() -> None:
+    play = with_seeds("seed")
+    play.register("a", interest=FIRST)
+    assert only(play.register("b"), TriggerSeedPeer).interest is None
+    assert play.register("c", interest=SECOND) == [], "the whole covers it"
+
+
+def test_part_that_is_all_there_is_counts_as_the_whole(play: Play) -> None:
+    small = task(PieceGeometry(3000, 4 * MiB))
+    play.register("a", description=small, interest=ByteRange(0, 10), need_back_to_source=True)
+    play.at_source("a")
+    assert parents_of(play.register("b", description=small), "b") == ["a"]
+
+
+def test_without_seeds_one_peer_goes_for_each_part_and_the_others_wait(play: Play) -> None:
+    assert sent_to_source(play.register("a", interest=FIRST)) == ["a"]
+    assert play.register("b", interest=FIRST) == []
+    assert sent_to_source(play.register("c", interest=SECOND)) == ["c"]
+    assert sent_to_source(play.register("d")) == ["d"], "neither part covers the whole"
+    assert parents_of(play.at_source("a"), "b") == ["a"]
+
+
+def test_seed_that_failed_a_part_is_replaced_for_that_part_only() -> None:
+    play = with_seeds("seed-1", "seed-2")
+    first = only(play.register("a", interest=FIRST), TriggerSeedPeer)
+    second = only(play.register("b", interest=SECOND), TriggerSeedPeer)
+    assert first.host.id == second.host.id
+    failure = happened.SeedTriggerFailed(KEY, first.host.id, "it refused", first.call)
+    again = only(play.post(failure), TriggerSeedPeer)
+    assert (again.interest, again.host.id != first.host.id) == (PIECE_0, True)
+
+
+def test_late_word_of_an_earlier_call_does_not_end_a_later_one() -> None:
+    play = with_seeds("seed")
+    first = only(play.register("a"), TriggerSeedPeer)
+    play.pass_time(31.0)
+    play.failed("a")
+    play.announce("seed", is_seed=True)
+    play.pass_time(301.0)
+    assert woken(play.register("b")) == ["seed"]
+    assert play.post(happened.SeedTriggerFailed(KEY, first.host.id, "too late", first.call)) == []
+
+
+def test_holder_of_a_part_feeds_those_who_want_no_more(play: Play) -> None:
+    play.add_holder("a", interest=ByteRange(0, 8 * MiB))
+    assert parents_of(play.register("b", interest=ByteRange(5 * MiB, 1000)), "b") == ["a"]
+    assert sent_to_source(play.register("c")) == ["c"], "it is no parent for the whole"
+
+
+def test_the_one_holder_of_a_part_is_found_among_hundreds_of_other_parts() -> None:
+    play = Play()
+    large = task(PieceGeometry(4000 * MiB, 4 * MiB))
+    for number in range(400):
+        part = ByteRange(number * 4 * MiB, 1)
+        play.register(f"h{number}", description=large, interest=part, need_back_to_source=True)
+        play.at_source(f"h{number}")
+        play.finished(f"h{number}")
+    wanted = ByteRange(123 * 4 * MiB + 5, 1)
+    assert parents_of(play.register("a", description=large, interest=wanted), "a") == ["h123"]
 
 
 def test_peer_that_comes_back_with_a_forbidden_priority_is_forgotten_and_the_next_one_goes(play: Play) -> None:

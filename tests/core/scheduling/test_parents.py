@@ -335,6 +335,7 @@ def test_host_that_asks_for_all_of_it_again_no_longer_stands_for_its_old_copy(pl
 def test_host_that_says_again_that_it_has_it_all_keeps_its_copy(play: Play) -> None:
     play.add_holder("old")
     assert isinstance(only(play.register("again", on="old", metadata_only=True), OfferMetadataOnly), OfferMetadataOnly)
+    assert only(play.finished("again"), CloseStream).peer_id == "again"
     assert list(play.machine.peers) == ["old"]
 
 

@@ -105,3 +105,11 @@ class TaskDescription:
     tag: str = ""
     application: str = ""
     filtered_query_params: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HeldTask:
+    """A task a host holds whole, in this generation of its content; empty where the host does not know."""
+
+    task: TaskDescription
+    generation: str = ""

@@ -7,6 +7,7 @@ are all taken is only put behind the others: a late piece is better than another
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import islice
 from random import Random
 
 from dragonfly.core.model.units import Seconds
@@ -43,7 +44,7 @@ def unfit(parent: Peer, child: Peer, now: Seconds) -> Reason | None:
         return Reason.HOST_SILENT
     if not host.shares:
         return Reason.NOT_SHARED
-    if parent.interest is None and parent.geometry is child.geometry:
+    if parent.interest is None and parent.geometry is child.geometry and parent.edition is child.edition:
         return None  # the usual case, without a call
     return None if parent.covers(child) else Reason.OTHER_CONTENT
 
@@ -75,16 +76,23 @@ class Selector:
         A child that has its backbone parent already keeps it and gets the others beside it. While chains are broken,
         those that end chains are looked at besides the sample, so that one source is found among thousands adrift.
         """
-        roots = [] if swarm.is_all_grounded else swarm.roots(sample_size)
-        if not roots and not swarm.is_all_grounded:
+        ends = [] if swarm.is_all_grounded else swarm.chain_ends(sample_size)
+        if not ends and not swarm.is_all_grounded:
             return Selection()
         while True:
             sample = swarm.ready.sample(sample_size, self._rng)
-            sample += [root for root in roots if root not in sample]
+            sample += [end for end in ends if end not in sample]
             selection = self._from_sample(swarm, child, sample, count, now)
-            if selection.parents or sample_size >= min(len(swarm.ready), WIDEST_SAMPLE):
+            if selection.parents or sample_size >= len(swarm.ready):
                 return selection
+            if sample_size >= WIDEST_SAMPLE:
+                break
             sample_size *= 4
+        if swarm.is_mixed:  # those who have just this part, or this generation, may be a few among thousands
+            fitting = (peer for peer in swarm.ready if peer.covers(child) and unfit(peer, child, now) is None)
+            found = self._from_sample(swarm, child, list(islice(fitting, WIDEST_SAMPLE)), count, now)
+            return found if found.parents else selection
+        return selection
 
     def _from_sample(self, swarm: Swarm, child: Peer, sample: list[Peer], count: int, now: Seconds) -> Selection:
         selection = Selection()

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from dragonfly.core.model.host import Host
-from dragonfly.core.model.ids import PeerId
+from dragonfly.core.model.ids import PeerId, TaskKey
 from dragonfly.core.model.peer import PeerState
+from dragonfly.core.model.ranges import ByteRange
 from dragonfly.core.model.task import TaskDescription
 from dragonfly.core.model.units import Seconds
 from dragonfly.errors import DragonflyError
@@ -67,11 +68,37 @@ class CloseStream:
 
 @dataclass(frozen=True, slots=True)
 class TriggerSeedPeer:
-    """Have the seed host fetch the task from the origin, with the request headers of `on_behalf_of`."""
+    """Have the seed host fetch the task from the origin, with the request headers of `on_behalf_of`.
+
+    `interest` is the part to fetch, None for all of it. `call` is a number of the machine's, for `SeedTriggerFailed`.
+    """
 
     task: TaskDescription
     host: Host
     on_behalf_of: PeerId
+    interest: ByteRange | None
+    call: int
+
+
+@dataclass(frozen=True, slots=True)
+class TellRoots:
+    """Tell the peer what these pieces hash to; an empty root is one that will not come. No answer of its stream.
+
+    The first one, which may be empty, is a promise: every piece that a parent may have will be told before long.
+    Peers that are told the same get the same tuple.
+    """
+
+    peer_id: PeerId
+    roots: tuple[tuple[int, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NoteOtherRoot:
+    """Write down that the origin gave this peer another piece than the one whose root stands. It is told to nobody."""
+
+    peer_id: PeerId
+    task: TaskKey
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,5 +116,7 @@ Command = (
     | RefusePeer
     | CloseStream
     | TriggerSeedPeer
+    | TellRoots
+    | NoteOtherRoot
     | CallAgainAt
 )

@@ -26,4 +26,6 @@ class SchedulingConfig:
     complaint_limit: int = 3  # distinct hosts that must complain before a parent is isolated
     complaint_window: Seconds = 60.0
     isolation: Seconds = 60.0
+    root_interval: Seconds = 0.05  # between two messages with roots to one peer, while a source is at work
+    root_message_rate: float = 20_000.0  # such messages in a second, to all peers of a task; a crowd hears less often
     weights: Weights = field(default_factory=Weights)

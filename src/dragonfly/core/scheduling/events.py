@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from dragonfly.core.model.host import Host
 from dragonfly.core.model.ids import HostId, PeerId, TaskKey
 from dragonfly.core.model.ranges import ByteRange
-from dragonfly.core.model.task import Priority, TaskDescription
+from dragonfly.core.model.task import HeldTask, Priority, TaskDescription
 from dragonfly.core.model.units import Seconds
 from dragonfly.core.scheduling.config import SchedulingConfig
 
@@ -23,12 +23,21 @@ class HostLeft:
     host_id: HostId
 
 
+@dataclass(frozen=True, slots=True)
+class TasksHeld:
+    """A host has these tasks, whole, from before this scheduler knew it."""
+
+    host_id: HostId
+    tasks: tuple[HeldTask, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerRegistered:
     """A peer opened its stream and asks what to do.
 
-    `interest` is the part it wants, None for the whole content. `takes_unasked` says that it listens for an answer at
-    any time; a client of the reference reads one only after it asked.
+    `interest` is the part it wants, None for the whole content; `generation` names the version of the content it found
+    at the origin, empty where it does not say. `takes_unasked` says that it listens for an answer at any time; a client
+    of the reference reads one only after it asked.
     """
 
     peer_id: PeerId
@@ -39,6 +48,7 @@ class PeerRegistered:
     disable_back_to_source: bool = False
     metadata_only: bool = False
     interest: ByteRange | None = None
+    generation: str = ""
     takes_unasked: bool = False
 
 
@@ -54,11 +64,15 @@ class PeerBackToSourceStarted:
 
 @dataclass(frozen=True, slots=True)
 class PieceFinished:
-    """A piece arrived: from a parent, or from the origin or this disk (`parent_id` None)."""
+    """A piece arrived: from a parent, or from the origin or this disk (`parent_id` None).
+
+    `root` is what it hashes to, 32 bytes; empty where the peer does not say.
+    """
 
     peer_id: PeerId
     number: int
     parent_id: PeerId | None = None
+    root: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +146,15 @@ class TaskDeleted:
 
 @dataclass(frozen=True, slots=True)
 class SeedTriggerFailed:
-    """A seed peer that was woken refused, broke off, or ended without asking for the task."""
+    """A seed peer that was woken refused, broke off, or ended without asking for the task.
+
+    `call` is the number of the command that woke it.
+    """
 
     task: TaskKey
     host_id: HostId
     reason: str
+    call: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +170,7 @@ class TimeReached:
 Event = (
     HostAnnounced
     | HostLeft
+    | TasksHeld
     | PeerRegistered
     | PeerStarted
     | PeerBackToSourceStarted

@@ -25,7 +25,15 @@ class SwarmRecheck:
     task: TaskKey
 
 
-Subject = HostReview | SwarmRecheck
+@dataclass(frozen=True, slots=True)
+class RootsDue:
+    """Roots of a generation became known shortly after others had been told."""
+
+    task: TaskKey
+    generation: str
+
+
+Subject = HostReview | SwarmRecheck | RootsDue
 
 
 class Reminders:

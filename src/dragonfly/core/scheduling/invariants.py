@@ -19,6 +19,7 @@ def check(hosts: Mapping[HostId, HostRecord], swarms: Mapping[TaskKey, Swarm], p
     for key, swarm in swarms.items():
         assert swarm.description.key == key
         _check_indexes(swarm)
+        _check_editions(swarm)
         for peer in swarm.peers.values():
             assert peers[peer.id] is peer
             assert hosts[peer.host.id] is peer.host
@@ -42,6 +43,18 @@ def _check_indexes(swarm: Swarm) -> None:
     assert under_waiting & set(swarm.waiting) <= set(swarm.detached)
 
 
+def _check_editions(swarm: Swarm) -> None:
+    for generation, edition in swarm.editions.items():
+        members = [peer for peer in swarm.peers.values() if peer.edition is edition]
+        assert edition.generation == generation
+        assert edition.members == len(members) > 0
+        assert set(edition.listeners) <= {peer.id for peer in members if peer.takes_unasked}
+        assert all(told <= len(edition) for told in edition.listeners.values())
+        if edition.listeners and not edition.is_whole:
+            assert swarm.recheck_at is not None, "it is looked after that no root is waited for in vain"
+    assert swarm.part_count == sum(peer.interest is not None for peer in swarm.peers.values())
+
+
 def _check_peer(swarm: Swarm, peer: Peer) -> None:
     assert peer.standing is not Standing.GONE
     assert peer.state not in (PeerState.PENDING, PeerState.FAILED, PeerState.LEFT), "a peer that ended is forgotten"
@@ -52,6 +65,7 @@ def _check_peer(swarm: Swarm, peer: Peer) -> None:
         assert swarm.peers.get(parent.id) is parent, "edges join peers of one task"
         assert parent.children[peer.id] is peer
         assert parent.host is not peer.host
+        assert parent.covers(peer), "nobody is offered other content, or less of it"
     assert all(child.parents[peer.id] is peer for child in peer.children.values())
     _check_chain(swarm, peer)
 
@@ -72,5 +86,5 @@ def _check_waiting(swarm: Swarm) -> None:
     """Nobody waits for nothing: there is a flight, or somebody at the origin, or a time at which to look again."""
     if swarm.waiting:
         assert swarm.recheck_at is not None
-    if swarm.awaited is not None:
+    if swarm.calls:
         assert swarm.recheck_at is not None

@@ -4,8 +4,11 @@ What it promises, and `check_invariants` checks:
 
 - every peer that was told to fetch stands on a chain of backbone parents without a cycle, which ends at a holder, at a
   source, or at a peer that is owed an answer or will ask again (records.py has the standings);
-- for each task nobody holds, one flight to the origin at a time: a seed peer, else one waiting peer; all others wait
-  and are fed as soon as it starts. What counts as a flight, and who may fly next, is in seeding.py;
+- for each part of a task that nobody holds, one flight to the origin at a time: a seed peer, else one waiting peer; all
+  others wait and are fed as soon as it starts. What counts as a flight, and who may fly next, is in seeding.py;
+- nobody is offered a parent of another generation of the content;
+- who was promised the roots of pieces is told the root of every piece a parent of it may have, or that there is none;
+  whose word that is, and to whom it is promised, is in witness.py;
 - a peer that waits is looked at again when a source starts, somebody finishes, or a flight ends, and by the clock;
 - a stream gets at most `answer_limit` answers, the last of which settles the matter;
 - a peer that ended is forgotten at once, and no later command names it.
@@ -15,13 +18,16 @@ changes nothing: messages cross on the wire. Within one call of `handle` the tim
 """
 
 from collections.abc import Callable, Iterable
+from itertools import count
 from random import Random
 from typing import Any
 
 from dragonfly.core.model.host import Host
 from dragonfly.core.model.ids import HostId, PeerId, TaskKey
 from dragonfly.core.model.peer import PeerState, PeerStep
-from dragonfly.core.model.task import Priority, SizeScope, TaskStep
+from dragonfly.core.model.piece import MAX_PIECE_COUNT, PieceGeometry
+from dragonfly.core.model.ranges import ByteRange
+from dragonfly.core.model.task import HeldTask, Priority, SizeScope, TaskStep
 from dragonfly.core.model.units import Seconds
 from dragonfly.core.scheduling import events as happened
 from dragonfly.core.scheduling.candidates import Selector
@@ -29,19 +35,23 @@ from dragonfly.core.scheduling.commands import (
     CallAgainAt,
     CloseStream,
     Command,
+    NoteOtherRoot,
     OfferBackToSource,
     OfferEmpty,
     OfferMetadataOnly,
     OfferParents,
     RefusePeer,
+    TellRoots,
     TriggerSeedPeer,
 )
 from dragonfly.core.scheduling.config import SchedulingConfig
 from dragonfly.core.scheduling.dag import can_carry, drop_parents, link, unlink
+from dragonfly.core.scheduling.editions import Edition
 from dragonfly.core.scheduling.evaluator import Evaluator, WeightedEvaluator
-from dragonfly.core.scheduling.expiry import HostReview, Reminders, Subject, SwarmRecheck
+from dragonfly.core.scheduling.expiry import HostReview, Reminders, RootsDue, Subject, SwarmRecheck
+from dragonfly.core.scheduling.held import held_peer_id, is_held_peer_id
 from dragonfly.core.scheduling.invariants import check
-from dragonfly.core.scheduling.records import HostRecord, Peer, Standing
+from dragonfly.core.scheduling.records import HostRecord, Peer, SeedCall, Standing
 from dragonfly.core.scheduling.seeding import (
     Decision,
     GoToSource,
@@ -53,6 +63,7 @@ from dragonfly.core.scheduling.seeding import (
     seed_to_wake,
 )
 from dragonfly.core.scheduling.swarm import Swarm
+from dragonfly.core.scheduling.witness import can_promise, concede, is_cut_alike, is_witness, witnesses
 from dragonfly.errors import DownloadForbidden, DragonflyError, HostUnknown, InvalidIdentifier
 
 BACKBONE_SAMPLE_SIZE = 4  # a crowd is tied into the backbone first; its exchange edges come from whole samples
@@ -71,12 +82,14 @@ class Scheduler:
         self._selector = Selector(rng, evaluator or WeightedEvaluator(config.weights))
         self._seeds: dict[HostId, HostRecord] = {}
         self._reminders = Reminders()
+        self._call_numbers = count(1)
         self._called_for: Seconds | None = None  # the earliest CallAgainAt that is still to come
         self._now: Seconds = 0.0
         self._commands: list[Command] = []
         self._handlers: dict[type[happened.Event], Callable[[Any], None]] = {
             happened.HostAnnounced: self._host_announced,
             happened.HostLeft: self._host_left,
+            happened.TasksHeld: self._tasks_held,
             happened.PeerRegistered: self._peer_registered,
             happened.PeerStarted: self._peer_started,
             happened.PeerBackToSourceStarted: self._peer_back_to_source_started,
@@ -98,6 +111,7 @@ class Scheduler:
         self._due: dict[type[Subject], Callable[[Any], None]] = {
             HostReview: self._review_host,
             SwarmRecheck: self._recheck,
+            RootsDue: self._tell_due_roots,
         }
 
     def handle(self, event: happened.Event, now: Seconds) -> list[Command]:
@@ -145,14 +159,42 @@ class Scheduler:
         for peer in list(record.peers.values()):
             self._end(peer, PeerStep.LEAVE, close=True)
         for key, swarm in self.swarms.items() if record.is_seed else ():
-            if swarm.awaited is not None and swarm.awaited.id == host_id:
-                self._give_up_seed(swarm, f"seed peer {host_id}: {reason}")
+            for call in swarm.calls_to(host_id):
+                self._give_up_seed(swarm, call, reason)
                 touched[key] = swarm
         for swarm in touched.values():
             self._settle(swarm)
 
     def _healthy_seeds(self) -> list[Host]:
         return [record.host for record in self._seeds.values() if record.silent_at > self._now]
+
+    def _tasks_held(self, event: happened.TasksHeld) -> None:
+        record = self.hosts.get(event.host_id)
+        if record is not None:
+            for held in event.tasks:
+                self._task_held(record, held)
+
+    def _task_held(self, record: HostRecord, held: HeldTask) -> None:
+        """Have a holder stand for the host's copy, unless a peer of the host has to do with the task already."""
+        key = held.task.key
+        peer_id, swarm = held_peer_id(record.id, key), self.swarms.get(key)
+        registration = happened.PeerRegistered(
+            peer_id=peer_id, host_id=record.id, task=held.task, generation=held.generation
+        )
+        known = self.peers.get(peer_id) or (swarm.held_by.get(record.id) if swarm is not None else None)
+        if known is not None:
+            if not _is_other(registration, known):
+                return
+            self._end(known, PeerStep.LEAVE)
+        peer = self._admit(registration, record)
+        swarm = self.swarms[key]
+        swarm.step(TaskStep.DOWNLOAD, self._now)
+        swarm.step(TaskStep.SUCCEED, self._now)
+        peer.step(PeerStep.REGISTER_NORMAL)
+        peer.step(PeerStep.SUCCEED)
+        swarm.stand(peer, Standing.HOLDER)
+        self._ground(swarm, peer)
+        self._settle(swarm)
 
     # --- a peer asks
 
@@ -162,38 +204,40 @@ class Scheduler:
             self._do(RefusePeer(event.peer_id, HostUnknown(host_id=event.host_id)))
             return
         known = self.peers.get(event.peer_id)
-        if known is not None and (known.host is not host or known.task != event.task.key):
+        is_taken = known is not None and (known.host is not host or known.task != event.task.key)
+        if is_taken or is_held_peer_id(event.peer_id):
             self._do(RefusePeer(event.peer_id, InvalidIdentifier(kind="peer id", text=event.peer_id)))
             return
         if known is not None:  # its client lost the stream and opened another one
             self._end(known, PeerStep.LEAVE)
-        if self._is_told_again(event):
-            self._do(OfferMetadataOnly(event.peer_id))
-            return
-        known = self._disown(event) or known
+        is_ended = self._disown(event) or known is not None
         if event.priority is Priority.LEVEL1:
             reason = "its priority, LEVEL1, forbids downloads"
             self._do(RefusePeer(event.peer_id, DownloadForbidden(reason=reason)))
         else:
             peer = self._admit(event, host)
+            is_ended |= self._end_calls(self.swarms[peer.task], peer)
             self._welcome(self.swarms[peer.task], peer)
-        if known is not None and known.task in self.swarms:
-            self._settle(self.swarms[known.task])
+        if is_ended and event.task.key in self.swarms:
+            self._settle(self.swarms[event.task.key])
 
-    def _is_told_again(self, event: happened.PeerRegistered) -> bool:
-        """Whether a host says that it has all of a task, and a peer stands for that copy already."""
-        swarm = self.swarms.get(event.task.key)
-        return event.metadata_only and swarm is not None and event.host_id in swarm.held_by
+    def _disown(self, event: happened.PeerRegistered) -> bool:
+        """End the peers that stand for what the host no longer has; whether there were any.
 
-    def _disown(self, event: happened.PeerRegistered) -> Peer | None:
-        """A host that asks for the whole task has lost what it had of it: end the peer that stood for that copy."""
-        swarm = self.swarms.get(event.task.key)
-        if swarm is None or event.metadata_only or event.interest is not None:
-            return None
-        stale = swarm.held_by.get(event.host_id)
-        if stale is not None:
-            self._end(stale, PeerStep.LEAVE)
-        return stale
+        A host that asks for the whole task has lost its whole copy, and one that names another generation of the
+        content has dropped what it had of the former.
+        """
+        swarm, host = self.swarms.get(event.task.key), self.hosts[event.host_id]
+        if swarm is None:
+            return False
+        whole = swarm.held_by.get(event.host_id)
+        lost = [whole] if whole is not None and not event.metadata_only and event.interest is None else []
+        if any(generation != event.generation for generation in swarm.editions):
+            mine = (peer for peer in swarm.holders.values() if peer.host is host and peer not in lost)
+            lost += [peer for peer in mine if _is_other(event, peer)]
+        for peer in lost:
+            self._end(peer, PeerStep.LEAVE)
+        return bool(lost)
 
     def _admit(self, event: happened.PeerRegistered, host: HostRecord) -> Peer:
         key, now = event.task.key, self._now
@@ -201,16 +245,20 @@ class Scheduler:
         if swarm is None:
             swarm = self.swarms[key] = Swarm(event.task, now)
         swarm.describe(event.task)
+        edition = swarm.edition(event.generation, event.task.geometry)
         geometry = event.task.geometry
-        if geometry is None or geometry == swarm.description.geometry:
-            geometry = swarm.description.geometry  # one object for all, so that equality costs nothing
+        if geometry is None or geometry == edition.geometry:
+            geometry = edition.geometry  # one object for all, so that equality costs nothing
+        if geometry is None and not event.generation:
+            geometry = swarm.description.geometry
         peer = Peer(
             id=event.peer_id,
             host=host,
             task=key,
             priority=event.priority,
+            edition=edition,
             geometry=geometry,
-            interest=event.interest,
+            interest=_widened(event.interest, geometry),
             need_back_to_source=event.need_back_to_source,
             disable_back_to_source=event.disable_back_to_source,
             metadata_only=event.metadata_only,
@@ -226,9 +274,6 @@ class Scheduler:
     def _welcome(self, swarm: Swarm, peer: Peer) -> None:
         """The first answer, if there is one to give yet."""
         swarm.step(TaskStep.DOWNLOAD, self._now)
-        comes_from_seed_trigger = peer.need_back_to_source or peer.metadata_only
-        if swarm.awaited is not None and swarm.awaited.id == peer.host.id and comes_from_seed_trigger:
-            swarm.awaited = None
         if SizeScope.of(peer.geometry) is SizeScope.EMPTY:
             peer.step(PeerStep.REGISTER_EMPTY)
             swarm.stand(peer, Standing.APART)
@@ -257,6 +302,7 @@ class Scheduler:
     def _place(self, swarm: Swarm, peer: Peer) -> None:
         """Feed the peer if somebody can, else decide what becomes of it."""
         swarm.stand(peer, Standing.WAITING)
+        peer.is_sent_to_source = False
         if self._may_be_fed(swarm, peer):
             config = self.config
             selection = self._selector.select(
@@ -310,11 +356,13 @@ class Scheduler:
         self._ground(swarm, peer)
 
     def _offer(self, swarm: Swarm, peer: Peer) -> None:
+        self._promise_roots(swarm, peer)
         offered = tuple(parent.as_parent(swarm.description) for parent in peer.parents.values())
         self._answer(peer, OfferParents(peer.id, offered))
 
     def _send_to_source(self, swarm: Swarm, peer: Peer) -> None:
         peer.touched_at = self._now
+        peer.is_sent_to_source = True
         swarm.stand(peer, Standing.SOURCE)
         reason = "; ".join(filter(None, (swarm.failure, peer.reason))) or "no other peer has it"
         self._answer(peer, OfferBackToSource(peer.id, reason))
@@ -329,21 +377,45 @@ class Scheduler:
 
     def _wake(self, swarm: Swarm, host: Host, requester: Peer) -> None:
         timeout = self.config.seed_register_timeout
-        swarm.awaited, swarm.awaited_until = host, self._now + timeout
+        call = SeedCall(
+            edition=requester.edition,
+            geometry=requester.geometry,
+            interest=requester.interest,
+            number=next(self._call_numbers),
+            host=host,
+            until=self._now + timeout,
+        )
+        swarm.call(call)
         self._recheck_within(swarm, timeout)
-        self._do(TriggerSeedPeer(swarm.description, host, requester.id))
+        self._do(TriggerSeedPeer(swarm.description, host, requester.id, call.interest, call.number))
+
+    def _end_calls(self, swarm: Swarm, peer: Peer) -> bool:
+        """A seed that was woken came: for what it was woken for, or with another version of the content than that.
+
+        Says whether it was the latter for anybody: they have to be answered otherwise.
+        """
+        is_any_given_up = False
+        for call in swarm.calls_to(peer.host.id) if peer.need_back_to_source or peer.metadata_only else ():
+            if peer.covers(call):
+                swarm.end_call(call)
+            elif peer.edition.differs_from(call.edition) or peer.interest is None:
+                self._give_up_seed(swarm, call, "it has another version of the content")
+                is_any_given_up = True
+        return is_any_given_up
 
     def _seed_trigger_failed(self, event: happened.SeedTriggerFailed) -> None:
         swarm = self.swarms.get(event.task)
-        if swarm is None or swarm.awaited is None or swarm.awaited.id != event.host_id:
+        if swarm is None:
             return
-        self._give_up_seed(swarm, f"seed peer {event.host_id}: {event.reason}")
-        self._settle(swarm)
+        for call in swarm.calls_to(event.host_id):
+            if call.number == event.call:
+                self._give_up_seed(swarm, call, event.reason)
+                self._settle(swarm)
 
-    def _give_up_seed(self, swarm: Swarm, failure: str) -> None:
-        assert swarm.awaited is not None
-        swarm.failed_seeds[swarm.awaited.id] = self._now
-        swarm.failure, swarm.awaited = failure, None
+    def _give_up_seed(self, swarm: Swarm, call: SeedCall, reason: str) -> None:
+        swarm.end_call(call)
+        swarm.failed_seeds[call.host.id] = self._now
+        swarm.failure = f"seed peer {call.host.id}: {reason}"
 
     # --- a peer reports
 
@@ -368,13 +440,15 @@ class Scheduler:
         if peer is None or not self._has_piece(peer, event.number):
             return
         peer.pieces.add(event.number)
+        if event.parent_id is None and peer.standing is Standing.SOURCE:
+            self._learn_root(self.swarms[peer.task], peer, event.number, event.root)
         parent = peer.parents.get(event.parent_id) if event.parent_id is not None else None
         if parent is not None:
             self._touch(parent)
 
     def _has_piece(self, peer: Peer, number: int) -> bool:
         """Whether the task has such a piece, as far as its geometry is known; a number is hostile input."""
-        return 0 <= number < (peer.geometry.piece_count if peer.geometry else 1 << 20)
+        return 0 <= number < (peer.geometry.piece_count if peer.geometry else MAX_PIECE_COUNT)
 
     def _piece_failed(self, event: happened.PieceFailed) -> None:
         """Only a parent the peer was offered can be complained of, and only once for each host that complains."""
@@ -402,13 +476,25 @@ class Scheduler:
         swarm = self.swarms[peer.task]
         self._do(CloseStream(peer.id))
         drop_parents(peer)
+        if is_witness(swarm, peer) and concede(peer.edition, peer, has_all=True):
+            self._spread_roots(swarm, peer.edition)
         if peer.interest is None:
             swarm.step(TaskStep.SUCCEED, self._now)
             swarm.failure = ""
         if peer.standing is not Standing.APART:
-            swarm.stand(peer, Standing.HOLDER)
-            self._ground(swarm, peer)
+            self._hold(swarm, peer)
             self._settle(swarm)
+
+    def _hold(self, swarm: Swarm, peer: Peer) -> None:
+        """It has what it wanted, and serves it. For one copy one peer stands: that which more of the others know."""
+        former = swarm.held_by.get(peer.host.id) if peer.interest is None else None
+        if former is not None and len(former.children) >= len(peer.children):
+            self._end(peer, PeerStep.LEAVE)
+            return
+        swarm.stand(peer, Standing.HOLDER)
+        self._ground(swarm, peer)
+        if former is not None:
+            self._end(former, PeerStep.LEAVE)
 
     def _peer_failed(self, event: happened.PeerFailed | happened.PeerBackToSourceFailed) -> None:
         peer = self._known(event.peer_id)
@@ -528,6 +614,7 @@ class Scheduler:
             if peer.standing is Standing.WAITING:
                 self._decide(swarm, peer)
         self._wake_for_stranded(swarm)
+        self._give_up_roots(swarm)
         self._forget_if_empty(swarm)
 
     def _feed_waiting(self, swarm: Swarm) -> None:
@@ -549,13 +636,96 @@ class Scheduler:
 
     def _wake_for_stranded(self, swarm: Swarm) -> None:
         """Peers that lost the chain to the content ask again once they run dry; have a seed at work by then."""
-        if not swarm.stranded or swarm.holders or swarm.sources:
-            return
+        seen = set()
         for peer in swarm.stranded.values():
+            wanted = (peer.generation, peer.geometry, peer.interest)
+            if wanted in seen or any(provider.covers(peer) for provider in swarm.providers()):
+                continue
             seed = seed_to_wake(swarm, peer, self._healthy_seeds(), self._now, self.config)
             if seed is not None:
                 self._wake(swarm, seed, peer)
-                return
+                seen.add(wanted)
+
+    # --- roots
+
+    def _promise_roots(self, swarm: Swarm, peer: Peer) -> None:
+        """With its first parents a peer is promised the roots, or is not; later ones bring it what it has missed."""
+        edition, is_first = peer.edition, not peer.is_offered
+        peer.is_offered = True
+        if is_first and peer.takes_unasked and can_promise(swarm, peer):
+            edition.listeners[peer.id] = 0
+            if not edition.is_whole:
+                self._recheck_within(swarm, self.config.source_patience)
+            if not len(edition):
+                self._do(TellRoots(peer.id, ()))
+        self._tell_roots(peer)
+
+    def _tell_roots(self, peer: Peer) -> None:
+        """What a listener was not told yet."""
+        edition = peer.edition
+        told = edition.listeners.get(peer.id)
+        if told is None or told == len(edition):
+            return
+        edition.listeners[peer.id] = len(edition)
+        for roots in edition.since(told):
+            self._do(TellRoots(peer.id, roots))
+
+    def _learn_root(self, swarm: Swarm, source: Peer, number: int, root: bytes) -> None:
+        """A source has a piece. A witness's word on it is kept; another's report is heard where no witness is left."""
+        if is_witness(swarm, source):
+            first = source.edition.root(number)
+            if first and root and first != root:
+                self._do(NoteOtherRoot(source.id, source.task, number))
+            if source.edition.learn(number, root):
+                self._spread_roots(swarm, source.edition)
+            return
+        for edition in swarm.editions.values():
+            is_heard = edition.listeners and not source.edition.differs_from(edition) and is_cut_alike(source, edition)
+            if is_heard and not self._is_witness_at_work(swarm, edition) and edition.learn(number, b""):
+                self._spread_roots(swarm, edition)
+
+    def _is_witness_at_work(self, swarm: Swarm, edition: Edition) -> bool:
+        return any(witnesses(swarm, edition, since=self._now - self.config.source_patience))
+
+    def _spread_roots(self, swarm: Swarm, edition: Edition) -> None:
+        """Tell the listeners at once, or, where they were told a moment ago, when that is a moment longer ago."""
+        config, listeners = self.config, len(edition.listeners)
+        due = edition.told_at + max(config.root_interval, listeners / config.root_message_rate)
+        if not listeners or edition.is_due:
+            return
+        if due <= self._now:
+            self._tell_listeners(edition)
+        else:
+            edition.is_due = True
+            self._reminders.set(due, RootsDue(swarm.description.key, edition.generation))
+
+    def _tell_due_roots(self, subject: RootsDue) -> None:
+        swarm = self.swarms.get(subject.task)
+        edition = swarm.editions.get(subject.generation) if swarm is not None else None
+        if edition is not None and edition.is_due:
+            self._tell_listeners(edition)
+
+    def _tell_listeners(self, edition: Edition) -> None:
+        """All but those that read the origin themselves: they are told when they are offered parents again."""
+        edition.told_at, edition.is_due = self._now, False
+        for peer_id in edition.listeners:
+            peer = self.peers[peer_id]
+            if peer.standing is not Standing.SOURCE:
+                self._tell_roots(peer)
+
+    def _give_up_roots(self, swarm: Swarm) -> None:
+        """Where no witness is at work, what others have and it did not tell of is taken by its checksum."""
+        for edition in swarm.editions.values():
+            if edition.is_whole or not edition.listeners:
+                continue
+            self._recheck_within(swarm, self.config.source_patience)
+            if self._is_witness_at_work(swarm, edition):
+                continue
+            known = len(edition)
+            for peer in swarm.providers():
+                concede(edition, peer, has_all=peer.standing is Standing.HOLDER)
+            if len(edition) > known:
+                self._spread_roots(swarm, edition)
 
     # --- time
 
@@ -593,11 +763,11 @@ class Scheduler:
         if swarm is None or swarm.recheck_at is None or swarm.recheck_at > self._now:
             return
         swarm.recheck_at = None
-        if swarm.awaited is not None:
-            if swarm.awaited_until <= self._now:
-                self._give_up_seed(swarm, f"seed peer {swarm.awaited.id} did not start in time")
+        for call in list(swarm.calls.values()):
+            if call.until <= self._now:
+                self._give_up_seed(swarm, call, "it did not start in time")
             else:
-                self._recheck_within(swarm, swarm.awaited_until - self._now)
+                self._recheck_within(swarm, call.until - self._now)
         self._settle(swarm)
 
     def _review_host(self, subject: HostReview) -> None:
@@ -620,7 +790,7 @@ class Scheduler:
 
     def _forget_if_empty(self, swarm: Swarm) -> None:
         """Drop a task without peers, but remember for a while which seeds failed it."""
-        if swarm.peers or swarm.awaited is not None:
+        if swarm.peers or swarm.calls:
             return
         swarm.step(TaskStep.LEAVE, self._now)
         remembered_until = max(swarm.failed_seeds.values(), default=self._now) + self.config.seed_failure_memory
@@ -639,3 +809,18 @@ class Scheduler:
 def _failure_of(peer: Peer, description: str) -> str:
     who = "seed peer" if peer.host.is_seed else "peer"
     return f"{who} {peer.host.id}: {description}"
+
+
+def _is_other(event: happened.PeerRegistered, held: Peer) -> bool:
+    """Whether the content of a registration is known to be another than that of an older peer."""
+    return bool(event.generation and held.generation) and event.generation != held.generation
+
+
+def _widened(interest: ByteRange | None, geometry: PieceGeometry | None) -> ByteRange | None:
+    """A part, widened to whole pieces where the cut is known; None where that is all there is."""
+    if interest is None or geometry is None or interest.start >= geometry.content_length:
+        return interest
+    length = geometry.piece_length
+    start = interest.start // length * length
+    end = min(-(-interest.end // length) * length, geometry.content_length)
+    return None if end - start == geometry.content_length else ByteRange(start, end - start)

@@ -12,7 +12,7 @@ A peer has two conditions. Its *state* is the reference's, moved by what the pee
     GONE      it ended; no command names it from now on
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 from dragonfly.core.model.host import Host
@@ -23,6 +23,7 @@ from dragonfly.core.model.ranges import ByteRange
 from dragonfly.core.model.task import Priority, TaskDescription
 from dragonfly.core.model.units import Seconds
 from dragonfly.core.scheduling.commands import CandidateParent
+from dragonfly.core.scheduling.editions import Edition
 
 
 class Standing(IntEnum):
@@ -70,15 +71,50 @@ class HostRecord:
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class Peer:
+class Portion:
+    """What somebody has, or wants, of a task: which generation, cut how, and which part of it (None: all).
+
+    A part is widened to whole pieces where the cut is known: pieces are what is fetched and served.
+    """
+
+    edition: Edition
+    geometry: PieceGeometry | None
+    interest: ByteRange | None
+
+    @property
+    def generation(self) -> str:
+        """Empty where it is unknown."""
+        return self.edition.generation
+
+    def covers(self, other: "Portion") -> bool:
+        """Whether it includes all of `other`, in the same version of the content as far as anybody knows."""
+        if self.edition is not other.edition and self.edition.differs_from(other.edition):
+            return False
+        if self.geometry != other.geometry and self.geometry is not None and other.geometry is not None:
+            return False
+        if self.interest is None:
+            return True
+        wanted = other.interest
+        return wanted is not None and self.interest.start <= wanted.start and wanted.end <= self.interest.end
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class SeedCall(Portion):
+    """A seed host that was woken for a part of a task and has not registered, with its deadline."""
+
+    number: int
+    host: Host
+    until: Seconds
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Peer(Portion):
     """One host's part in one task, as the scheduler sees it. Times are the machine's."""
 
     id: PeerId
     host: HostRecord
     task: TaskKey
     priority: Priority
-    geometry: PieceGeometry | None
-    interest: ByteRange | None
     need_back_to_source: bool
     disable_back_to_source: bool
     metadata_only: bool
@@ -89,6 +125,8 @@ class Peer:
     standing: Standing = Standing.GONE
     slot: int = -1  # where it stands among the ready peers; -1 if it is not ready
     answers: int = 0
+    is_sent_to_source: bool = False  # by the scheduler's own word; what it reports then is the word of the origin
+    is_offered: bool = False  # parents, at least once: by then it is decided whether it is told of roots
     reason: str = ""  # why it asked again
     backbone: "Peer | None" = None
     parents: dict[PeerId, "Peer"] = field(default_factory=dict)
@@ -105,23 +143,13 @@ class Peer:
 
     @property
     def wakes_seed(self) -> bool:
-        """Whether a seed peer may be woken on its behalf; a part of the content is not worth waking one."""
-        asks_seeds = self.priority not in (Priority.LEVEL2, Priority.LEVEL3)
-        return asks_seeds and self.interest is None and not self.host.is_seed
+        """Whether a seed peer may be woken on its behalf."""
+        return self.priority not in (Priority.LEVEL2, Priority.LEVEL3) and not self.host.is_seed
 
     @property
     def is_grounded(self) -> bool:
         """Whether it can end a chain of parents: it has the content, or fetches it where the content comes from."""
         return self.standing is Standing.HOLDER or self.standing is Standing.SOURCE
-
-    def covers(self, other: "Peer") -> bool:
-        """Whether what it has (or will have) includes all that `other` wants, of the same version of the content."""
-        if self.geometry != other.geometry and self.geometry is not None and other.geometry is not None:
-            return False
-        if self.interest is None:
-            return True
-        wanted = other.interest
-        return wanted is not None and self.interest.start <= wanted.start and wanted.end <= self.interest.end
 
     def step(self, step: PeerStep) -> bool:
         """Move along the table; False, and no move, where it knows none."""
@@ -134,5 +162,7 @@ class Peer:
     def as_parent(self, task: TaskDescription) -> CandidateParent:
         """How a child hears of it; made once for each state and announcement."""
         if self.offer is None:
+            if self.geometry is not None and self.geometry != task.geometry:
+                task = replace(task, geometry=self.geometry)  # another generation than the first that was described
             self.offer = CandidateParent(self.id, self.state, self.host.host, task)
         return self.offer

@@ -1,12 +1,13 @@
-"""One flight to the origin for each task: when to wake a seed peer, who may go to the origin, who waits.
+"""One flight to the origin for each part of a task: when to wake a seed peer, who may go to the origin, who waits.
 
-Asked about a peer that nobody can feed now. In this order:
+A flight is for one generation of the content, and for all of it or a range of whole pieces; it serves whoever wants
+that or less. Asked about a peer that nobody can feed now. In this order:
 
 1. Somebody is on the way that will be able to: a seed peer that was woken, or a peer that was sent to the origin and
    has not started. It waits.
-2. Nobody is at the origin for the whole of it: a seed peer that has not failed this task lately is woken, if the
-   peer's priority asks seeds.
-3. It goes to the origin itself, unless others of the task are there already: then it waits for one of them to end.
+2. Nobody is at the origin for what it wants: a seed peer that has not failed this task lately is woken for just that,
+   if the peer's priority asks seeds.
+3. It goes to the origin itself, unless others are there for what it wants: then it waits for one of them to end.
 4. It must not go there: it is refused.
 """
 
@@ -62,8 +63,7 @@ def decide(swarm: Swarm, peer: Peer, seeds: Iterable[Host], now: Seconds, config
             return WakeSeed(seed)
     if not peer.may_go_to_source:
         return Refuse(NoSourceAllowed(url=f"task {swarm.description.key.task_id}"))
-    is_free = peer.host.is_seed or peer.interest is not None
-    if is_free or peers_at_source(swarm, now, config) < config.back_to_source_limit:
+    if peer.host.is_seed or peers_at_source(swarm, peer, now, config) < config.back_to_source_limit:
         return GoToSource()
     return Wait()
 
@@ -75,7 +75,7 @@ def is_last_answer(peer: Peer, config: SchedulingConfig) -> bool:
 
 def is_flight_on_the_way(swarm: Swarm, peer: Peer, now: Seconds, config: SchedulingConfig) -> bool:
     """Whether somebody who does not serve yet is about to get what this peer wants from the origin."""
-    if swarm.awaited is not None and swarm.awaited.id != peer.host.id:
+    if swarm.is_called_for(peer):
         return True
     earliest = now - config.source_patience
     return any(
@@ -89,7 +89,7 @@ def seed_to_wake(
     swarm: Swarm, peer: Peer, seeds: Iterable[Host], now: Seconds, config: SchedulingConfig
 ) -> Host | None:
     """The first seed host in the task's order that may be tried on the peer's behalf; None if none, or no need."""
-    if not peer.wakes_seed or swarm.awaited is not None or any(_at_source_for_all(swarm, now, config)):
+    if not peer.wakes_seed or swarm.is_called_for(peer) or any(_at_source_for(peer, swarm, now, config)):
         return None
     earliest = now - config.seed_failure_memory
     usable = [host for host in seeds if swarm.failed_seeds.get(host.id, earliest) <= earliest]
@@ -101,14 +101,14 @@ def _rendezvous(host: Host, task_id: TaskId) -> bytes:
     return blake2b(f"{host.id}\0{task_id}".encode(), digest_size=8).digest()
 
 
-def peers_at_source(swarm: Swarm, now: Seconds, config: SchedulingConfig) -> int:
-    """How many peers of the task, seeds aside, read the whole of it from the origin."""
-    return sum(not source.host.is_seed for source in _at_source_for_all(swarm, now, config))
+def peers_at_source(swarm: Swarm, peer: Peer, now: Seconds, config: SchedulingConfig) -> int:
+    """How many peers of the task, seeds aside, read from the origin what this one wants, or more."""
+    return sum(not source.host.is_seed for source in _at_source_for(peer, swarm, now, config))
 
 
-def _at_source_for_all(swarm: Swarm, now: Seconds, config: SchedulingConfig) -> Iterator[Peer]:
-    """Those that were sent to the origin for the whole content and show progress."""
+def _at_source_for(peer: Peer, swarm: Swarm, now: Seconds, config: SchedulingConfig) -> Iterator[Peer]:
+    """Those that were sent to the origin for all that the peer wants and show progress."""
     earliest = now - config.source_patience
     for source in swarm.sources.values():
-        if source.interest is None and not source.metadata_only and source.touched_at > earliest:
+        if not source.metadata_only and source.touched_at > earliest and source.covers(peer):
             yield source

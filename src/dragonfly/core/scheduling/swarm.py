@@ -1,21 +1,26 @@
 """One task and the peers that take part in it, indexed by what they live on."""
 
+from collections.abc import Iterator
 from itertools import chain, islice
 
-from dragonfly.core.model.host import Host
 from dragonfly.core.model.ids import HostId, PeerId
 from dragonfly.core.model.peer import PeerState
+from dragonfly.core.model.piece import PieceGeometry
+from dragonfly.core.model.ranges import ByteRange
 from dragonfly.core.model.task import SizeScope, TaskDescription, TaskState, TaskStep, next_task_state
 from dragonfly.core.model.units import Seconds
 from dragonfly.core.scheduling.dag import ReadyPeers
-from dragonfly.core.scheduling.records import Peer, Standing
+from dragonfly.core.scheduling.editions import Edition
+from dragonfly.core.scheduling.records import Peer, Portion, SeedCall, Standing
+
+CallKey = tuple[str, PieceGeometry | None, ByteRange | None]
 
 
 class Swarm:
     """All peers of one task. `stand` keeps the indexes; nothing else writes them.
 
-    `awaited` is the seed host that was woken and has not registered, with its deadline. `failure` is what went wrong
-    with the last attempt to reach the origin, for those who are told to try next.
+    `calls` are the seed hosts that were woken and have not registered, one for each part of the content that is
+    wanted. `failure` is what went wrong with the last attempt to reach the origin, for those who are told to try next.
     """
 
     def __init__(self, description: TaskDescription, now: Seconds) -> None:
@@ -24,12 +29,13 @@ class Swarm:
         self.created_at = self.updated_at = now
         self.peers: dict[PeerId, Peer] = {}
         self.ready = ReadyPeers()
-        self.awaited: Host | None = None
-        self.awaited_until: Seconds = 0.0
+        self.editions: dict[str, Edition] = {}  # those some peer has or wants, by their generations
+        self.calls: dict[CallKey, SeedCall] = {}
         self.failed_seeds: dict[HostId, Seconds] = {}
         self.failure = ""
-        self.held_by: dict[HostId, Peer] = {}  # the latest peer of a host that has the whole content
+        self.held_by: dict[HostId, Peer] = {}  # the peer that stands for a host's copy of the whole content
         self.recheck_at: Seconds | None = None
+        self.part_count = 0  # peers that have or want less than everything
         self.detached: dict[PeerId, Peer] = {}  # waiting peers that others stand under
         self._by_standing: list[dict[PeerId, Peer]] = [{} for _ in Standing]
         self.waiting = self._by_standing[Standing.WAITING]
@@ -46,7 +52,12 @@ class Swarm:
         """Whether every chain of parents is known to lead to the content, without walking any."""
         return not self.stranded and not self.detached
 
-    def roots(self, count: int) -> list[Peer]:
+    @property
+    def is_mixed(self) -> bool:
+        """Whether some of its peers may be no parents for others, whatever happens."""
+        return self.part_count > 0 or len(self.editions) > 1
+
+    def chain_ends(self, count: int) -> list[Peer]:
         """Up to `count` of those that serve and live on no parent, the latest holders last."""
         sources = (peer for peer in self.sources.values() if peer.slot >= 0)
         holders = (peer for peer in reversed(self.holders.values()) if peer.slot >= 0)
@@ -63,9 +74,39 @@ class Swarm:
         if self.description.geometry is None or (is_untouched and description.geometry is not None):
             self.description = description
 
+    def edition(self, generation: str, geometry: PieceGeometry | None) -> Edition:
+        """The record of a generation, which learns the geometry from the first who knows it."""
+        edition = self.editions.get(generation) or self.editions.setdefault(generation, Edition(generation))
+        if edition.geometry is None:
+            edition.geometry = geometry
+        return edition
+
     def admit(self, peer: Peer) -> None:
         self.peers[peer.id] = peer
         peer.host.peers[peer.id] = peer
+        peer.edition.members += 1
+        self.part_count += peer.interest is not None
+
+    def call(self, call: SeedCall) -> None:
+        """Await a seed; it takes the place of an earlier one for the same part."""
+        self.calls[_call_key(call)] = call
+
+    def end_call(self, call: SeedCall) -> None:
+        del self.calls[_call_key(call)]
+
+    def calls_to(self, host_id: HostId) -> list[SeedCall]:
+        return [call for call in self.calls.values() if call.host.id == host_id]
+
+    def is_called_for(self, peer: Peer) -> bool:
+        """Whether a seed other than the peer's own host is awaited that will have what the peer wants."""
+        exact = self.calls.get(_call_key(peer))
+        if exact is not None and exact.host.id != peer.host.id:
+            return True
+        return any(call.host.id != peer.host.id and call.covers(peer) for call in self.calls.values())
+
+    def providers(self) -> Iterator[Peer]:
+        """Those that have what they cover, or fetch it where the content comes from."""
+        return chain(self.holders.values(), self.sources.values())
 
     def stand(self, peer: Peer, standing: Standing) -> None:
         """Give the peer another standing and put it into the indexes that go with it."""
@@ -76,15 +117,26 @@ class Swarm:
         peer.standing = standing
         if standing is Standing.HOLDER and peer.interest is None:
             self.held_by[peer.host.id] = peer
+        if standing in (Standing.HOLDER, Standing.GONE):
+            peer.edition.listeners.pop(peer.id, None)
         if standing is Standing.GONE:
-            self.ready.discard(peer)
-            self.peers.pop(peer.id, None)
-            peer.host.peers.pop(peer.id, None)
+            self._dismiss(peer)
             return
         self._by_standing[standing][peer.id] = peer
         if standing is Standing.WAITING and any(child.backbone is peer for child in peer.children.values()):
             self.detached[peer.id] = peer
         self.refresh(peer)
+
+    def _dismiss(self, peer: Peer) -> None:
+        """Forget a peer that was admitted, and its edition with the last one of it."""
+        self.ready.discard(peer)
+        if self.peers.pop(peer.id, None) is None:
+            return
+        peer.host.peers.pop(peer.id, None)
+        self.part_count -= peer.interest is not None
+        peer.edition.members -= 1
+        if not peer.edition.members:
+            del self.editions[peer.generation]
 
     def refresh(self, peer: Peer) -> None:
         """Put the peer among those that serve, or take it from there, by its standing, state and host."""
@@ -98,3 +150,7 @@ class Swarm:
             self.ready.add(peer)
         else:
             self.ready.discard(peer)
+
+
+def _call_key(portion: Portion) -> CallKey:
+    return portion.generation, portion.geometry, portion.interest
