@@ -12,6 +12,7 @@ from dragonfly.testing.fake_daemon import FakeDaemon
 from dragonfly.wire.pb import common_pb2
 
 URL = "http://origin.test/disk.img"
+PATIENCE = 30.0
 
 
 @dataclass(frozen=True)

@@ -43,10 +43,7 @@ from dragonfly.errors import (
 )
 from dragonfly.testing.fake_daemon import LOCAL, ORIGIN, PEERS, Play
 from dragonfly.wire.pb import common_pb2
-from tests.cli.desk import URL, Desk, Ended
-
-PATIENCE = 30.0
-
+from tests.cli.desk import PATIENCE, URL, Desk, Ended
 
 # --- a download that works
 

@@ -59,7 +59,7 @@ class DaemonFiles:
             request.download.overwrite = True
         call = self._stub.DownloadTask(request, timeout=self._seconds_left())
         try:
-            while (answer := await call.read()) is not grpc.aio.EOF:
+            while isinstance(answer := await call.read(), dfdaemon_pb2.DownloadTaskResponse):  # else it is EOF
                 answered(answer)
         except grpc.aio.AioRpcError as error:
             raise self._error(error) from error

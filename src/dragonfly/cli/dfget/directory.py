@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dragonfly.cli.daemon_socket import CONNECT_TIMEOUT, see_daemon
-from dragonfly.cli.dfget import report
+from dragonfly.cli.dfget import report, source_access
 from dragonfly.cli.dfget.account import Account
 from dragonfly.cli.dfget.arguments import Arguments
 from dragonfly.cli.dfget.include import Include
@@ -119,8 +119,8 @@ class Directory:
         listing = Listing(arguments.url, Include(arguments.include_files), arguments.max_files)
         following = [arguments.url]
         while following:
-            url = following.pop()
-            found = await daemon.entries(url if url.endswith("/") else f"{url}/", str(uuid.uuid4()))
+            url = source_access.directory_url(following.pop())
+            found = await daemon.entries(url, str(uuid.uuid4()))
             following += listing.add(Entry(entry.url, entry.content_length, entry.is_dir) for entry in found)
         return listing
 

@@ -77,9 +77,8 @@ class Listing:
                 continue
             if len(path) > DEEPEST:
                 raise InvalidInput(reason=f"the directory is deeper than {DEEPEST} levels at {entry.url}")
-            if entry.url.endswith("/") and not entry.is_directory:  # how object stores mark a directory
-                entry = Entry(entry.url, entry.length, True)
-            yield path, entry
+            is_directory = entry.is_directory or entry.url.endswith("/")  # object stores mark directories so
+            yield path, Entry(entry.url, entry.length, is_directory)
 
     def _path(self, url: str) -> Path:
         try:

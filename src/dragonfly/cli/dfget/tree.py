@@ -9,7 +9,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dragonfly.cli.dfget.output import Draft, as_unwritable, check_parent
@@ -104,10 +104,8 @@ class Tree:
             except FileNotFoundError:
                 if not make:
                     return None
-            try:
+            with suppress(FileExistsError):  # somebody made it at the same moment
                 os.mkdir(name, dir_fd=parent)
-            except FileExistsError:  # another file of this download made it at the same moment
-                pass
             return os.open(name, _DIRECTORY, dir_fd=parent)
         except (OSError, ValueError) as error:
             raise self._unwritable(path, error) from error
