@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -41,66 +41,9 @@ from dragonfly.errors import (
     SourceUnavailable,
     SourceUnreachable,
 )
-from dragonfly.testing.fake_daemon import LOCAL, ORIGIN, PEERS, FakeDaemon, Play
+from dragonfly.testing.fake_daemon import LOCAL, ORIGIN, PEERS, Play
 from dragonfly.wire.pb import common_pb2
-
-URL = "http://origin.test/disk.img"
-PATIENCE = 30.0
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a run of dfget ended."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def result(self) -> dict[str, object]:
-        value: dict[str, object] = json.loads(self.out.splitlines()[-1])
-        return value
-
-
-@dataclass
-class Desk:
-    """A directory to download into, a daemon, and dfget in this process."""
-
-    directory: Path
-    daemon: FakeDaemon
-    capture: pytest.CaptureFixture[str]
-
-    @property
-    def output(self) -> Path:
-        return self.directory / "disk.img"
-
-    def run(self, *arguments: str, output: str | None = None) -> Ended:
-        target = str(self.output) if output is None else output
-        status = main([URL, "-O", target, "-e", str(self.daemon.socket_path), *arguments])
-        captured = self.capture.readouterr()
-        return Ended(status, captured.out, captured.err)
-
-    def command(self, *arguments: str) -> list[str]:
-        module = [sys.executable, "-m", "dragonfly.cli.dfget"]
-        return [*module, URL, "-O", str(self.output), "-e", str(self.daemon.socket_path), *arguments]
-
-    @property
-    def asked(self) -> common_pb2.Download:
-        return self.daemon.downloads[-1]
-
-    def left_over(self) -> list[str]:
-        return sorted(path.name for path in self.directory.iterdir())
-
-
-@pytest.fixture
-def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    for name in [name for name in os.environ if name.startswith("DFGET_")]:
-        monkeypatch.delenv(name)
-    directory = tmp_path / "downloads"
-    directory.mkdir()
-    with FakeDaemon(tmp_path / "daemon.sock") as daemon:
-        yield Desk(directory, daemon, capsys)
-
+from tests.cli.desk import PATIENCE, URL, Desk, Ended
 
 # --- a download that works
 
@@ -170,7 +113,7 @@ def test_the_daemon_may_put_a_hard_link_in_the_drafts_place(desk: Desk, tmp_path
 
 
 def test_progress_is_told_as_json_lines(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dragonfly.cli.dfget.__main__._JSON_PROGRESS_EVERY", 0.0)
+    monkeypatch.setattr("dragonfly.cli.dfget.one_file._JSON_PROGRESS_EVERY", 0.0)
     desk.daemon.play = Play(content=b"0123456789")
     *told, last = map(json.loads, desk.run("--json-progress").out.splitlines())
     assert [line["progress"]["bytes_from_peers"] for line in told] == [0, 4, 8, 10]
@@ -292,16 +235,6 @@ def test_a_flag_we_do_not_have_yet_is_refused_by_name(desk: Desk, flag: Flag, mo
         monkeypatch.setenv(flag.variable, "true")
         sentence = f"dfget: --{name} ({flag.variable} is set) is not supported yet\n"
         assert desk.run() == Ended(2, "", sentence)
-
-
-def test_short_names_of_refused_flags_are_refused_with_the_long_one(desk: Desk) -> None:
-    assert desk.run("-r").err == "dfget: --recursive is not supported yet\n"
-    assert desk.run("-I", "a/*").err == "dfget: --include-files is not supported yet\n"
-
-
-def test_a_refused_switch_that_is_off_refuses_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DFGET_TRANSFER_FROM_DFDAEMON", "false")
-    assert desk.run().status == 0
 
 
 def test_a_wrong_variable_is_named(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

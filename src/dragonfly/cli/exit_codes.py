@@ -5,6 +5,7 @@ An error has the status of its nearest ancestor in the table, so a new error cla
 Differs from upstream: there every failure is 1.
 """
 
+from collections.abc import Iterable
 from enum import IntEnum
 
 from dragonfly.errors import (
@@ -84,6 +85,21 @@ _BY_CLASS: dict[type[BaseException], ExitStatus] = {
 def exit_status(error: BaseException) -> ExitStatus:
     """The status of the nearest ancestor in the table; OTHER for errors that are not ours."""
     return next((_BY_CLASS[ancestor] for ancestor in type(error).__mro__ if ancestor in _BY_CLASS), ExitStatus.OTHER)
+
+
+_LEAST_HELPED_FIRST = (
+    ExitStatus.OUTPUT, ExitStatus.DENIED, ExitStatus.NOT_FOUND, ExitStatus.USAGE, ExitStatus.WRONG_CONTENT,
+    ExitStatus.OTHER, ExitStatus.NETWORK, ExitStatus.TIMEOUT,
+)  # fmt: skip
+
+
+def worst(statuses: Iterable[ExitStatus]) -> ExitStatus:
+    """Of several failures, the status of the one that trying again helps least; OK where there is none.
+
+    So a 5 or an 8 means that all of them may be gone the next time.
+    """
+    found = set(statuses)
+    return next((status for status in _LEAST_HELPED_FIRST if status in found), ExitStatus.OK)
 
 
 def signal_status(number: int) -> ExitStatus:

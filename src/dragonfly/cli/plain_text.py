@@ -13,8 +13,8 @@ def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
-def say(sentence: str) -> None:
-    """`dfget: <sentence>` on stderr; a stderr that is gone is not worth failing for."""
+def say(sentence: str, program: str = "dfget") -> None:
+    """`<program>: <sentence>` on stderr; a stderr that is gone is not worth failing for."""
     if sys.stderr is not None:  # None: the caller closed it
         with suppress(OSError):
-            print(f"dfget: {plain(sentence)}", file=sys.stderr, flush=True)
+            print(f"{program}: {plain(sentence)}", file=sys.stderr, flush=True)

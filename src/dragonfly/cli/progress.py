@@ -5,7 +5,7 @@
 ever replaces whole values.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from enum import IntEnum
 from typing import TYPE_CHECKING, Self
 
@@ -14,6 +14,7 @@ from dragonfly.core.model.units import Bytes, Seconds, format_size
 if TYPE_CHECKING:
     from rich.progress import Progress as Drawing
 
+_SAMPLE_EVERY: Seconds = 0.1
 RATE_WINDOW: Seconds = 5.0  # short enough to follow a change, long enough that pieces of 4 MiB do not make it jump
 
 
@@ -31,24 +32,27 @@ class Progress:
     def __init__(self) -> None:
         self.content_length: Bytes | None = None  # None: the daemon has not said yet
         self._bytes = dict.fromkeys(Traffic, 0)
-        self._pieces: set[int] = set()
+        self._pieces: set[Hashable] = set()
         self._samples: tuple[tuple[Seconds, Bytes], ...] = ()  # (when, bytes transferred until then), oldest first
         self._is_finished_before = False
 
-    def started(self, content_length: Bytes, now: Seconds, *, is_finished: bool = False) -> None:
-        """The length is known; `is_finished` means that the whole content was on this host before."""
+    def started(self, content_length: Bytes | None, now: Seconds, *, is_finished: bool = False) -> None:
+        """The length is known, or None: not yet; `is_finished`: the whole content was on this host before.
+
+        May be told again: the rate counts from the first time on.
+        """
         self.content_length = content_length
         self._is_finished_before = is_finished
-        self._samples = ((now, 0),)
+        self._samples = self._samples or ((now, 0),)
 
-    def piece_finished(self, number: int, length: Bytes, traffic: Traffic, now: Seconds) -> None:
-        """A piece is here."""
+    def piece_finished(self, number: Hashable, length: Bytes, traffic: Traffic, now: Seconds) -> None:
+        """A piece is here; `number` tells it from all others of this progress."""
         if number in self._pieces:
             return
         self._pieces.add(number)
         self._bytes[traffic] += length
         if traffic is not Traffic.LOCAL:  # what was here before says nothing about speed
-            self._samples = (*self._recent(now), (now, self.transferred))
+            self._samples = (*self._spaced(self._recent(now)), (now, self.transferred))
 
     def ended(self) -> None:
         """All is here; of a task that was whole before, pieces need not have been reported."""
@@ -89,6 +93,12 @@ class Progress:
         first = sum(1 for at, _ in samples if at < now - RATE_WINDOW)
         return samples[max(first - 1, 0) :]
 
+    def _spaced(self, samples: tuple[tuple[Seconds, Bytes], ...]) -> tuple[tuple[Seconds, Bytes], ...]:
+        """Without the newest where it came close upon the one before: a thousand small files make few samples."""
+        if len(samples) > 2 and samples[-1][0] - samples[-2][0] < _SAMPLE_EVERY:
+            return samples[:-1]
+        return samples
+
 
 def split(progress: Progress) -> str:
     """Where the bytes came from, in words: `75 % from peers, 256.0 MiB from the origin`."""
@@ -100,13 +110,17 @@ def split(progress: Progress) -> str:
     return f"{words}, {format_size(local)} already here" if local else words
 
 
+def rate_and_split(progress: Progress, length: Bytes, seconds: Seconds) -> str:
+    """How much in which time, and from where: `1.0 GiB in 5.2 s, 197.0 MiB/s; 100 % from peers, …`."""
+    if length == 0:
+        return f"0 B in {seconds:.1f} s"
+    rate = format_size(length / max(seconds, 1e-3))
+    return f"{format_size(length)} in {seconds:.1f} s, {rate}/s; {split(progress)}"
+
+
 def summary(output: str, progress: Progress, seconds: Seconds) -> str:
     """The line a finished download leaves: `disk.img: 1.0 GiB in 5.2 s, 197.0 MiB/s; 100 % from peers, …`."""
-    length = progress.content_length or 0
-    rate = format_size(length / max(seconds, 1e-3))
-    if length == 0:
-        return f"{output}: 0 B in {seconds:.1f} s"
-    return f"{output}: {format_size(length)} in {seconds:.1f} s, {rate}/s; {split(progress)}"
+    return f"{output}: {rate_and_split(progress, progress.content_length or 0, seconds)}"
 
 
 class Bar:

@@ -1,6 +1,8 @@
 """SIGINT, SIGTERM and SIGHUP as an exception, raised where a tool waits and never where it tidies up."""
 
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Self
 
@@ -23,6 +25,7 @@ class StopSignals:
 
     def __init__(self) -> None:
         self._is_ending = False
+        self._stop: Callable[[int], None] | None = None
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -40,7 +43,18 @@ class StopSignals:
         """From here on signals do nothing: what remains is short and has to be done whole."""
         self._is_ending = True
 
+    @contextmanager
+    def told_to(self, stop: Callable[[int], None]) -> Iterator[None]:
+        """Inside, `stop` is called with the signal's number and nothing is raised: an event loop would swallow it."""
+        self._stop = stop
+        try:
+            yield
+        finally:
+            self._stop = None
+
     def _arrived(self, number: int, frame: FrameType | None) -> None:
         if not self._is_ending:
             self._is_ending = True
-            raise Stopped(number)
+            if self._stop is None:
+                raise Stopped(number)
+            self._stop(number)

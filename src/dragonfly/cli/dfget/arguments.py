@@ -7,7 +7,9 @@ from typing import Any, NoReturn
 
 from dragonfly import __version__
 from dragonfly.cli.dfget import flag_texts as texts
-from dragonfly.cli.dfget.flags import DESCRIPTION, EPILOG, FLAGS, REFUSED, Flag
+from dragonfly.cli.dfget import source_access
+from dragonfly.cli.dfget.flags import ACCESS, DESCRIPTION, EPILOG, FLAGS, REFUSED, Flag
+from dragonfly.cli.dfget.wanted_range import WantedRange
 from dragonfly.core.model.digest import Digest
 from dragonfly.core.model.units import Bytes, Seconds
 from dragonfly.errors import InvalidInput, UnsupportedFeature
@@ -15,7 +17,7 @@ from dragonfly.errors import InvalidInput, UnsupportedFeature
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arguments:
-    """One download, as its user wants it. None means: not said, the daemon decides."""
+    """One download, of a file or a directory, as its user wants it. None means: not said, the daemon decides."""
 
     url: str
     output: str
@@ -34,6 +36,17 @@ class Arguments:
     header: tuple[tuple[str, str], ...]
     filtered_query_param: tuple[str, ...] | None
     disable_back_to_source: bool
+    transfer_from_dfdaemon: bool
+    range: WantedRange | None
+    prefetch: bool
+    insecure_skip_verify: bool
+    certificate: tuple[bytes, ...]  # DER
+    recursive: bool
+    include_files: tuple[str, ...]
+    max_files: int
+    max_concurrent_requests: int
+    access: Mapping[str, str | bool]  # what was said for the URL's scheme, by flag
+    notices: tuple[str, ...]  # what its user should know before it starts
     endpoint: str
     log_level: str
     console: bool
@@ -60,10 +73,21 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Arguments:
         if flag.has_variable and _is_wanted(flag, environment.get(flag.variable, "")):
             raise UnsupportedFeature(feature=f"--{flag.name} ({flag.variable} is set)")
     values = {flag.field: _value(flag, given[flag.field], environment) for flag in FLAGS}
+    url = texts.url(given["url"])
     if values["output"] is None:
         raise InvalidInput(reason="--output is missing (dfget --help explains)")
-    _check_header_names(values["header"] or ())
-    return Arguments(url=texts.url(given["url"]), **{**values, "header": values["header"] or ()})
+    for name in ("header", "certificate", "include_files"):
+        values[name] = values[name] or ()
+    access = {flag.field: values.pop(flag.field) for flag in FLAGS if flag.group == ACCESS}
+    values["recursive"] = values["recursive"] or source_access.is_directory(url)
+    _check_header_names(values["header"])
+    _check_companions(values)
+    return Arguments(
+        url=source_access.directory_url(url) if values["recursive"] else url,
+        access=source_access.used(url, access),
+        notices=source_access.notices(url, [name for name in access if given[name] is not None]),
+        **values,
+    )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -129,6 +153,25 @@ def _read(read: Callable[[str], Any], text: str, origin: str) -> Any:
     except InvalidInput as error:
         error.args = (f"{origin}: {error}",)
         raise
+
+
+def _check_companions(values: Mapping[str, Any]) -> None:
+    """Flags that make no sense without, or beside, each other."""
+    has_range = values["range"] is not None
+    if values["prefetch"] and not has_range:
+        raise InvalidInput(reason="--prefetch is for --range: without it the whole file is fetched anyway")
+    if has_range and values["digest"] is not None:
+        raise InvalidInput(reason="--digest is of the whole file, so it cannot be checked with --range")
+    if has_range and any(name.lower() == "range" for name, _ in values["header"]):
+        raise InvalidInput(reason="--range and a Range header cannot be given together")
+    if values["force_hard_link"] and (has_range or values["transfer_from_dfdaemon"]):
+        other = "--range" if has_range else "--transfer-from-dfdaemon"
+        raise InvalidInput(reason=f"--force-hard-link cannot be had with {other}: the output is a file of its own")
+    if values["include_files"] and not values["recursive"]:
+        raise InvalidInput(reason="--include-files is for directories: add --recursive")
+    for name in ("range", "digest", "content_for_calculating_task_id"):
+        if values["recursive"] and values[name] is not None:
+            raise InvalidInput(reason=f"--{name.replace('_', '-')} is of one file; it cannot be given with a directory")
 
 
 def _check_header_names(headers: Sequence[tuple[str, str]]) -> None:

@@ -3,8 +3,12 @@
 No sentence repeats a header's value: it may be a secret.
 """
 
+import base64
+import binascii
 import re
 
+from dragonfly.cli.dfget.include import check as check_include
+from dragonfly.cli.dfget.wanted_range import WantedRange
 from dragonfly.core.model.digest import Digest
 from dragonfly.core.model.piece import check_requested_piece_length
 from dragonfly.core.model.units import Bytes, Seconds, parse_duration, parse_size
@@ -15,6 +19,8 @@ _LONGEST_TIMEOUT: Seconds = 10 * 365 * 86400.0  # beyond it gRPC's clock arithme
 _LONGEST_SOCKET_PATH = 107  # bytes; sun_path of Linux without its closing NUL
 _DIGEST_ALGORITHMS = ("sha256", "sha512", "crc32")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://.+")
+_MOST = 10_000_000  # files or requests; beyond it a number is a slip of the finger
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", re.DOTALL)
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, RFC 9110 5.6.2
 
 
@@ -63,6 +69,36 @@ def priority(given: str) -> int:
 
 def piece_length(given: str) -> Bytes:
     return check_requested_piece_length(parse_size(given))
+
+
+def byte_range(given: str) -> WantedRange:
+    return WantedRange.parse(given)
+
+
+def count(given: str) -> int:
+    if not given.isascii() or not given.isdigit() or not 1 <= int(given[:20]) <= _MOST:
+        raise InvalidInput(reason=f"{given!r} is not a number from 1 to {_MOST}")
+    return int(given)
+
+
+def include(given: str) -> str:
+    return check_include(text(given))
+
+
+def certificates(given: str) -> tuple[bytes, ...]:
+    """The certificates of a PEM file, as DER; other parts of the file, such as keys, are passed over."""
+    try:
+        with open(given, "rb") as file:
+            blocks = _CERTIFICATE.findall(file.read())
+    except (OSError, ValueError) as error:
+        raise InvalidInput(reason=f"{given} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    try:
+        found = tuple(base64.b64decode(b"".join(block.split()), validate=True) for block in blocks)
+    except binascii.Error:
+        raise InvalidInput(reason=f"{given} holds a certificate that is broken") from None
+    if not found:
+        raise InvalidInput(reason=f"{given} holds no certificate in PEM form")
+    return found
 
 
 def header(given: str) -> tuple[str, str]:

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from dragonfly.cli.daemon_socket import DEFAULT_ENDPOINT
 from dragonfly.cli.dfget import flag_texts as texts
 from dragonfly.cli.exit_codes import MEANINGS
-
-DEFAULT_ENDPOINT = "/var/run/dragonfly/dfdaemon.sock"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,9 +40,23 @@ def _switch(name: str, group: str, help: str, **more: Any) -> Flag:  # noqa: A00
     return Flag(name=name, group=group, help=help, read=texts.boolean, is_switch=True, default="false", **more)
 
 
+ACCESS = "access to other origins than http and https"
+"""Group of the flags that only some schemes use; see source_access.py."""
+
+_OBJECT_STORAGE = {
+    "region": "region of the bucket", "endpoint": "address of the object store", "access-key-id": "id of the key",
+    "access-key-secret": "the key", "security-token": "token of oss", "session-token": "token of s3",
+    "credential-path": "file of credentials, on the daemon's host, for gs", "predefined-acl": "access list of gs",
+}  # fmt: skip
+
+
+def _access(name: str, help: str) -> Flag:  # noqa: A002
+    return Flag(name=name, metavar="TEXT", read=texts.text, group=ACCESS, help=help)
+
+
 FLAGS = (
     Flag(name="output", short="O", metavar="PATH", read=texts.output, has_variable=False, group="output",
-         help="the file to write; required"),
+         help="the file to write, or the directory with --recursive; required"),
     _switch("overwrite", "output", "replace an existing file, once the new one is whole"),
     _switch("force-hard-link", "output", "the output must be a hard link of the daemon's own file, or the download "
             "fails; do not edit such a file in place"),
@@ -51,6 +64,8 @@ FLAGS = (
     _switch("json-progress", "output", "as --json, with a line of progress about five times a second before it",
             has_variable=False),
     _switch("no-progress", "output", "no bar and no summary on stderr"),
+    _switch("transfer-from-dfdaemon", "output", "the daemon sends the bytes and dfget writes them, for a daemon that "
+            "does not see this file system"),
     Flag(name="timeout", metavar="DURATION", default="2h", read=texts.timeout, group="download",
          help="give up when the whole download is not done by then"),
     Flag(name="digest", metavar="ALGORITHM:VALUE", read=texts.digest, has_variable=False, group="download",
@@ -61,6 +76,22 @@ FLAGS = (
          help="peers only: never read the origin"),
     Flag(name="header", short="H", metavar="'NAME: VALUE'", read=texts.header, has_variable=False, is_list=True,
          group="download", help="a header of the requests to the origin; repeatable"),
+    Flag(name="range", metavar="RANGE", read=texts.byte_range, has_variable=False, group="download",
+         help="only these bytes: 0-99 the first hundred, 100- all from there on, -50 the last fifty"),
+    _switch("prefetch", "download", "with --range: the daemon fetches the rest of the file too", has_variable=False),
+    _switch("insecure-skip-verify", "download", "do not verify the certificate of an https origin"),
+    Flag(name="certificate", metavar="FILE", read=texts.certificates, group="download",
+         help="a PEM file; an https origin whose certificate one of these has signed is trusted"),
+    _switch("recursive", "directories", "download the directory that the URL names; files that are there already, with "
+            "the length the listing tells, are not downloaded again without --overwrite", short="r",
+            has_variable=False),
+    Flag(name="include-files", short="I", metavar="GLOB", read=texts.include, has_variable=False, is_list=True,
+         group="directories",
+         help="only files whose path in the directory matches: *.txt, docs/**, a/?.bin; repeatable"),
+    Flag(name="max-files", metavar="COUNT", default="100", read=texts.count, group="directories",
+         help="refuse a directory with more files than that, or with more directories"),
+    Flag(name="max-concurrent-requests", metavar="COUNT", default="5", read=texts.count, group="directories",
+         help="files downloaded at once"),
     Flag(name="application", metavar="NAME", default="", read=texts.text, group="which downloads share their pieces",
          help="downloads of different applications do not share"),
     Flag(name="tag", metavar="TEXT", default="", read=texts.text, group="which downloads share their pieces",
@@ -74,6 +105,16 @@ FLAGS = (
     Flag(name="content-for-calculating-task-id", metavar="TEXT", read=texts.text,
          group="which downloads share their pieces",
          help="share with downloads that say the same text, whatever their URL"),
+    *(_access(f"storage-{name}", meaning) for name, meaning in _OBJECT_STORAGE.items()),
+    Flag(name="storage-insecure-skip-verify", metavar="BOOLEAN", read=texts.boolean, group=ACCESS,
+         help="do not verify the certificate of the object store"),
+    _access("hdfs-delegation-token", "token of a Hadoop file system"),
+    _access("hf-revision", "revision of a Hugging Face repository; main if not given"),
+    _access("hf-token", "token for Hugging Face"),
+    _access("hf-base-url", "another hub than Hugging Face's own"),
+    _access("ms-revision", "revision of a ModelScope repository; master if not given"),
+    _access("ms-token", "token for ModelScope"),
+    _access("ms-base-url", "another hub than ModelScope's own"),
     Flag(name="endpoint", short="e", metavar="SOCKET", default=DEFAULT_ENDPOINT, read=texts.socket_path,
          has_variable=False, group="daemon", help="the socket where this host's dfdaemon listens"),
     Flag(name="log-level", short="l", metavar="LEVEL", default="info", read=texts.log_level, group="daemon",
@@ -81,34 +122,25 @@ FLAGS = (
     _switch("console", "daemon", "write a log to stderr"),
 )  # fmt: skip
 
-_OBJECT_STORAGE = ("region", "endpoint", "access-key-id", "access-key-secret", "security-token", "session-token",
-                   "credential-path", "insecure-skip-verify", "predefined-acl")  # fmt: skip
-_HUB = ("revision", "token", "base-url")
-
-REFUSED = (
-    Flag(name="recursive", short="r", is_switch=True, has_variable=False, group="", help=""),
-    Flag(name="include-files", short="I", has_variable=False, group="", help=""),
-    Flag(name="transfer-from-dfdaemon", is_switch=True, group="", help=""),
-    *(Flag(name=f"storage-{name}", group="", help="") for name in _OBJECT_STORAGE),
-    Flag(name="hdfs-delegation-token", group="", help=""),
-    *(Flag(name=f"{hub}-{name}", group="", help="") for hub in ("hf", "ms", "csg") for name in _HUB),
-    Flag(name="max-files", group="", help=""),
-    Flag(name="max-concurrent-requests", group="", help=""),
-)
+REFUSED = tuple(
+    Flag(name=f"csg-{name}", group="", help="") for name in ("revision", "token", "base-url")
+)  # upstream's message for OpenCSG has no number we know
 
 DESCRIPTION = """\
-Download a file through this host's dfdaemon: from peers that have it, and from its origin where none has.
+Download a file or a directory through this host's dfdaemon: from peers that have it, and from its origin where none
+has.
 """
 EPILOG = f"""\
 examples:
   dfget https://example.com/disk.img -O disk.img
   dfget https://example.com/model.bin -O /models/model.bin --overwrite --digest sha256:9f86d081...
+  dfget https://example.com/disk.img -O head.bin --range 0-1048575
+  dfget s3://models/llama/ -O llama --recursive -I '*.safetensors' --storage-region eu-west-1
   dfget https://example.com/private.tar -O private.tar -H "Authorization: Bearer $TOKEN" --timeout 10m
 
 exit status:
 {chr(10).join(f"  {status:>3}  {meaning}" for status, meaning in MEANINGS.items())}
 
 not supported yet, and refused by name:
-  --recursive, --include-files, --transfer-from-dfdaemon, --storage-*, --hdfs-delegation-token, --hf-*, --ms-*,
-  --csg-*, --max-files, --max-concurrent-requests
+  --csg-revision, --csg-token, --csg-base-url
 """

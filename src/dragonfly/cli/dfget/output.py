@@ -36,7 +36,7 @@ def check(output: str, *, overwrite: bool) -> Path:
     Raises OutputIsDirectory, OutputParentMissing, OutputExists (without `overwrite`) or OutputUnwritable.
     """
     path = Path(output)
-    with _as_unwritable(output):
+    with as_unwritable(output):
         if output.endswith("/") or path.name in ("", "..") or path.is_dir():
             raise OutputIsDirectory(path=output)
         if not path.parent.is_dir():
@@ -46,11 +46,12 @@ def check(output: str, *, overwrite: bool) -> Path:
         if path.exists() and not path.is_file():  # renaming over /dev/null would take it from everybody
             raise OutputUnwritable(path=output, reason="it is not a regular file")
         parent = path.parent.resolve(strict=True)
-    _check_parent(parent, output)
+    check_parent(parent, output)
     return parent / path.name
 
 
-def _check_parent(parent: Path, output: str) -> None:
+def check_parent(parent: Path, output: str) -> None:
+    """Raises OutputUnwritable where nobody may write there, or where the daemon cannot be told the name."""
     if not os.access(parent, os.W_OK | os.X_OK):
         raise OutputUnwritable(path=output, reason=f"no permission to write in {parent}")
     try:
@@ -60,30 +61,34 @@ def _check_parent(parent: Path, output: str) -> None:
 
 
 class Draft:
-    """The file that becomes the output, and the one place that knows whether it is still there to be removed."""
+    """The file that becomes the output, and the one place that knows whether it is still there to be removed.
 
-    def __init__(self, output: Path, *, overwrite: bool) -> None:
-        self.path = output.parent / _draft_name(output.name)
+    It lies beside the output, or in `directory` on the same file system.
+    """
+
+    def __init__(self, output: Path, *, overwrite: bool, directory: Path | None = None) -> None:
+        self.path = (directory or output.parent) / _draft_name(output.name)
         self._output, self._overwrite = output, overwrite
 
     def create(self) -> None:
         """Make the empty file with the caller's umask. Raises OutputUnwritable."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with _as_unwritable(self._output):
+        with as_unwritable(self._output):
             os.close(os.open(self.path, flags, mode=0o666))
 
-    def publish(self, content_length: Bytes) -> None:
-        """Make the draft the output.
+    def publish(self, content_length: Bytes, at: int | None = None) -> None:
+        """Make the draft the output, in the directory that `at` is a descriptor of, else at the output's own path.
 
         Raises ContentLengthMismatch where the draft has another length, OutputExists where an output appeared that
         may not be replaced, OutputIsDirectory, OutputUnwritable.
         """
-        with _as_unwritable(self._output):
+        with as_unwritable(self._output):
             self._check_filled(content_length)
+            target = self._output if at is None else Path(self._output.name)
             if self._overwrite:
-                self.path.rename(self._output)
+                os.rename(self.path, target, dst_dir_fd=at)
             else:
-                self._link()
+                self._link(target, at)
 
     def discard(self) -> None:
         """Remove the draft if it is there; never raises, as what went wrong before is what the user must read."""
@@ -97,29 +102,30 @@ class Draft:
         if found.st_size != content_length:
             raise ContentLengthMismatch(path=self._output, got=found.st_size, expected=content_length)
 
-    def _link(self) -> None:
+    def _link(self, target: Path, at: int | None) -> None:
         """A link, unlike a rename, refuses to replace what appeared meanwhile."""
         try:
-            os.link(self.path, self._output, follow_symlinks=False)
+            os.link(self.path, target, dst_dir_fd=at, follow_symlinks=False)
         except FileExistsError:
             raise OutputExists(path=self._output) from None
         except OSError as error:
             if error.errno not in _NO_HARD_LINKS:
                 raise
-            self._claim_and_rename()
+            self._claim_and_rename(target, at)
         else:
             self.path.unlink()
 
-    def _claim_and_rename(self) -> None:
+    def _claim_and_rename(self, target: Path, at: int | None) -> None:
         """Where hard links are not to be had: take the name with an empty file first, then replace that."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
-            os.close(os.open(self._output, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode=0o666))
+            os.close(os.open(target, flags, mode=0o666, dir_fd=at))
         except FileExistsError:
             raise OutputExists(path=self._output) from None
         try:
-            self.path.rename(self._output)
+            os.rename(self.path, target, dst_dir_fd=at)
         except OSError:
-            self._output.unlink()
+            os.unlink(target, dir_fd=at)
             raise
 
 
@@ -131,7 +137,7 @@ def _draft_name(name: str) -> str:
 
 
 @contextmanager
-def _as_unwritable(output: str | Path) -> Iterator[None]:
+def as_unwritable(output: str | Path) -> Iterator[None]:
     """What the operating system refuses, as an error of ours."""
     try:
         yield
