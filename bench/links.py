@@ -1,4 +1,4 @@
-"""Hosts with links of a known rate: network namespaces on one bridge, shaped by tc. Root only; all of it ends with us.
+"""Hosts with links of a known rate: network namespaces on one bridge, shaped by tc. All of it ends with us.
 
 hub: a bridge, and whatever is to be reached without a limit     10.77.0.1
 host N: one veth pair to the bridge, the same rate each way      10.77.0.(N + 1)
@@ -14,6 +14,22 @@ from dragonfly.core.model.units import Bytes, KiB
 
 _BURST: Bytes = 256 * KiB  # four times the largest packet that veth carries in one
 _LONGEST_QUEUE = "50ms"
+
+
+@contextmanager
+def cubic_loopback() -> Iterator[Where]:
+    """A loopback of its own where sockets are cubic unless they say otherwise, as nginx and curl cannot be told to.
+
+    For anybody but root it is the machine's, with the machine's default.
+    """
+    if os.geteuid() != 0:
+        yield Where()
+        return
+    with ExitStack() as stack:
+        namespace = _namespace(f"dfb{os.getpid()}-cubic", stack)
+        route = "local 127.0.0.1 dev lo table local proto kernel scope host src 127.0.0.1 congctl cubic"
+        _ip(namespace, "route", "replace", *route.split())
+        yield Where("127.0.0.1", namespace)
 
 
 @contextmanager

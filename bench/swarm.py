@@ -1,13 +1,12 @@
 """A scheduler, a seed peer and peers, each the process a user would start, on loopback or in network namespaces."""
 
 import json
-import os
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -19,7 +18,6 @@ from demo.processes import running, stop
 from dragonfly.core.model.units import Bytes, Seconds
 
 _PATIENCE: Seconds = 60.0
-_LOOK_AGAIN: Seconds = 0.05
 _PYTHON = sys.executable
 
 
@@ -184,16 +182,6 @@ def free_port() -> int:
         return port
 
 
-def until_listening(port: int, ip: str = "127.0.0.1") -> None:
-    """Return once somebody listens. Raises ProcessFailed where that takes too long."""
-    deadline = time.monotonic() + _PATIENCE
-    while time.monotonic() < deadline:
-        with suppress(OSError), socket.create_connection((ip, port)):
-            return
-        time.sleep(_LOOK_AGAIN)
-    raise ProcessFailed(f"nobody listens on port {port}")
-
-
 def until_quiet(pid: int, *, quiet: Seconds = 0.3) -> None:
     """Return once a process has used next to no CPU for a while."""
     process = psutil.Process(pid)
@@ -220,10 +208,3 @@ def _written(path: Path, tree: dict[str, Any]) -> Path:
     path.write_text(yaml.safe_dump(tree))
     path.chmod(0o600)
     return path
-
-
-def environment() -> dict[str, str]:
-    """Ours, with the administrators' directories on the path."""
-    from bench.setup import search_path
-
-    return {**os.environ, "PATH": search_path()}

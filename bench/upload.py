@@ -140,10 +140,19 @@ def bare(path: Path, geometry: PieceGeometry) -> Iterator[tuple[int, int]]:
         process.join()
 
 
+def cubic_server() -> socket.socket:
+    """A listener on loopback whose connections are born with cubic: one that was bbr first goes on pacing itself."""
+    listener = socket.socket()
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"cubic")
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    return listener
+
+
 def _serve_bare(path: Path, geometry: PieceGeometry, control: Connection) -> None:
     """Read 74 bytes, send a head made beforehand and the file's bytes; forever."""
     descriptor = os.open(path, os.O_RDONLY)
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = cubic_server()
     control.send(listener.getsockname()[1])
 
     def converse(stream: socket.socket) -> None:
