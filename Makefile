@@ -31,8 +31,8 @@ sim: $(INSTALLED) ## swarms of hundreds of peers on a virtual clock, against the
 proto: $(INSTALLED) ## compile src/dragonfly/wire/proto into dragonfly.wire.pb
 	@$(BIN)/python hatch_build.py
 
-bench: $(INSTALLED) ## what one hop from disk to disk costs, beside a bare sendfile loop
-	@$(BIN)/python -m bench.one_hop
+bench: $(INSTALLED) ## what it costs and reaches, into docs/performance.md (ONLY=one-hop, BENCH_SIZE=1GiB, BENCH_ROUNDS=3)
+	@$(BIN)/python -m bench
 
 docs: $(INSTALLED) ## write the parts of docs/ and ARCHITECTURE.md that come from the code
 	@$(BIN)/python -m docs.generate

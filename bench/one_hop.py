@@ -1,259 +1,170 @@
-"""One hop between two peers over loopback: what a piece costs from content file to content file.
+"""One child fetches a file from a seed peer, beside iperf3 and curl: what a hop costs, from disk to disk.
 
-    python -m bench.one_hop [--size 1024] [--rounds 5] [--directory /dev/shm]
-
-Each round runs, in turn: the whole hop (PieceServer -> PieceClient -> piece writer) with 1, 2 and 4 connections into a
-warm file, and once into a fresh file of a DiskStore; and for the upload alone the same requests to PieceServer and to a
-bare loop of recv(74) and sendfile, drained without a copy. Parent and child are two processes. Figures are medians; a
-ratio is the median of the rounds' ratios. CPU is user + system of the process. A fresh file pays for memory touched the
-first time and swings; on a shared machine trust the ratios and the CPU seconds, not the rates.
+Both daemons are real. The child begins the download and is hung up on after the first piece, so that its file has its
+room; then every page of the file is written, so that the memory behind it is there; then the download goes on and is
+timed, by what the daemon says of its pieces, from the first request to the last piece stored. curl writes over the
+same file.
 """
 
-import argparse
-import multiprocessing
 import os
-import shutil
-import socket
-import statistics
-import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
-from multiprocessing.connection import Connection
 from pathlib import Path
-from queue import Empty, SimpleQueue
 
-from dragonfly.core.model.ids import content_task_id, public_task
-from dragonfly.core.model.piece import PieceGeometry, PieceNumber
-from dragonfly.core.model.units import GiB, MiB
-from dragonfly.dfdaemon.pieces.client import PieceClient
-from dragonfly.dfdaemon.pieces.server import PieceServer
-from dragonfly.dfdaemon.pieces.socket import tune
-from dragonfly.storage.disk import DiskStore
-from dragonfly.storage.piece_io import DiskPieceWriter
-from dragonfly.storage.store import OriginFacts, PieceWriter
-from dragonfly.wire.vortex import AnswerDecoder, ContentHead, PieceRequest
+from bench import rivals
+from bench.downloads import Download, begin, delete, download, talking
+from bench.links import cubic_loopback
+from bench.processes import cpu_of, using
+from bench.rounds import Figure, Goal, Round, alternate, median, ratio
+from bench.setup import Setup
+from bench.swarm import Daemon, Origin, ProcessFailed, Swarm, Where, dfget, until_quiet
+from dragonfly.core.model.units import Bytes, GiB, MiB, format_size
+from dragonfly.dfdaemon.settings import DaemonSettings
+from dragonfly.settings.loader import has_effect
 
-KEY = public_task(content_task_id("one hop"))
-PIECE_LENGTH = 4 * MiB
-Claim = Callable[[PieceNumber], PieceWriter]
-
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """One run: wall and CPU seconds of each end, for `size` bytes."""
-
-    seconds: float
-    parent_cpu: float
-    child_cpu: float
-    size: int
-
-    @property
-    def rate(self) -> float:
-        return self.size / self.seconds / GiB
-
-    def per_gib(self, cpu: float) -> float:
-        return cpu / self.size * GiB
+NAME, TITLE = "one-hop", "One hop: one child, one parent, from disk to disk"
+NEEDS = ("iperf3", "nginx", "curl")
+ABOUT = """\
+A child's daemon fetches a file from a seed peer's daemon over loopback into memory that was touched before, every piece
+verified; timed in the daemon from the first request to the last piece stored. `iperf3 -P1 -C cubic` writes nothing;
+curl from nginx writes over the same file. *dfget* is the whole command, from its start to its end, into a new file."""
+SIZE: Bytes = 8 * GiB
+ROUNDS = 5
+DIGESTS = ("crc32", "blake3")
 
 
-def fill(store: DiskStore, geometry: PieceGeometry) -> None:
-    """A task with content that does not compress, finished."""
-    store.create(KEY, geometry, OriginFacts(url="bench://"))
-    block = memoryview(os.urandom(PIECE_LENGTH))
-    for number in geometry.numbers():
-        with store.claim(KEY, number) as writer:
-            writer.write(block[: writer.length])
-            writer.commit(parent_id=None, cost=0.0)
-    store.finish(KEY)
+def run(setup: Setup) -> list[Round]:
+    """Rounds with each kind of piece digest that the daemons know."""
+    size = setup.size or SIZE
+    setup.room_for(2 * size)
+    rounds: list[Round] = []
+    for digest in DIGESTS if has_effect(DaemonSettings, "storage.pieceDigest") else DIGESTS[:1]:
+        rounds += _rounds_with(digest, size, setup)
+    return rounds
 
 
-def parent(directory: Path, geometry: PieceGeometry, control: Connection) -> None:
-    """The serving process: tells its two ports, then its CPU time whenever asked, until told to end."""
-    store = DiskStore(directory, free_reserve=0)
-    fill(store, geometry)
-    server = PieceServer(store, ip="127.0.0.1", port=0)
-    port = server.start()
-    bare = socket.create_server(("127.0.0.1", 0))
-    threading.Thread(target=serve_bare, args=(bare, store.content_path(KEY), geometry), daemon=True).start()
-    control.send((port, bare.getsockname()[1]))
-    while control.recv():
-        control.send(time.process_time())
-    server.stop()
-    store.close()
+def _rounds_with(digest: str, size: Bytes, setup: Setup) -> list[Round]:
+    settings = {"storage.pieceDigest": digest} if has_effect(DaemonSettings, "storage.pieceDigest") else {}
+    directory = setup.directory / digest
+    with Origin() as origin, Swarm(directory) as swarm:
+        seed = swarm.daemon("seed", is_seed=True, settings=settings)
+        child = swarm.daemon("child", settings=settings)
+        swarm.until_known()
+        url = origin.url("one-hop", size)
+        with talking(seed.socket) as stub:
+            download(stub, url)
+        served = directory / "served"
+        served.mkdir()
+        os.link(seed.content_file(size), served / "file")
+        with cubic_loopback() as where, rivals.nginx(served, where) as (address, worker):
+            pair = _Pair(seed, child, url, size)
+            runs = {
+                "iperf3": lambda: rivals.iperf3(size),
+                digest: pair.hop,
+                "dfget": pair.dfget,
+            }
+            if digest == "crc32":
+                runs["curl"] = lambda: pair.curl(f"{address}/file", where, worker)
+            return alternate(runs, setup.rounds or ROUNDS, say=setup.say)
 
 
-def serve_bare(listener: socket.socket, path: Path, geometry: PieceGeometry) -> None:
-    """The least a server can do: read 74 bytes, send a head made beforehand and the file's bytes."""
-    fd = os.open(path, os.O_RDONLY)
+class _Pair:
+    """Two daemons, and a task that the one has and the other fetches again and again."""
 
-    def converse(stream: socket.socket) -> None:
-        tune(stream)
-        while request := stream.recv(74, socket.MSG_WAITALL):
-            number = int.from_bytes(request[70:], "big")
-            span = geometry.span(PieceNumber(number))
-            head = ContentHead(number=number, offset=span.start, length=span.length, digest="crc32:1234567890")
-            stream.send(head.encode(), socket.MSG_MORE)
-            position = span.start
-            while position < span.end:
-                position += os.sendfile(stream.fileno(), fd, position, span.end - position)
+    def __init__(self, seed: Daemon, child: Daemon, url: str, size: Bytes) -> None:
+        self._seed, self._child, self._url, self._size = seed, child, url, size
 
-    while True:
-        stream, _ = listener.accept()
-        threading.Thread(target=converse, args=(stream,), daemon=True).start()
+    def hop(self) -> Round:
+        """One download into a warm file, from which it was hung up before."""
+        with self._begun() as warm, talking(self._child.socket) as stub:
+            with using([self._seed.pid, self._child.pid]) as used:
+                done = download(stub, self._url)
+            _check(done, warm, self._seed.content_file(self._size))
+        gib = done.from_peers / GiB
+        return {
+            "GiB/s": gib / done.pieces_seconds,
+            "seed CPU s/GiB": used.cpu[self._seed.pid] / gib,
+            "child CPU s/GiB": used.cpu[self._child.pid] / gib,
+            "CPU s/GiB": used.all_cpu / gib,
+            "machine busy": used.busy_share,
+        }
 
+    def dfget(self) -> Round:
+        """The whole command into a new file, the task not known to the child before."""
+        output = self._child.directory / "output"
+        with using([self._seed.pid, self._child.pid]) as used:
+            seconds, cpu, status = cpu_of(dfget(self._url, output, self._child))
+        if status != 0:
+            raise ProcessFailed(f"dfget ended with status {status}")
+        output.unlink()
+        with talking(self._child.socket) as stub:
+            delete(stub, download(stub, self._url).task_id)
+        gib = self._size / GiB
+        return {"GiB/s": gib / seconds, "CPU s/GiB": (used.all_cpu + cpu) / gib, "own CPU s": cpu}
 
-def each_piece(geometry: PieceGeometry, threads: int, make: Callable[[], Callable[[PieceNumber], None]]) -> None:
-    """Call `make()`'s result for every piece, from this many threads."""
-    queue: SimpleQueue[PieceNumber] = SimpleQueue()
-    for number in geometry.numbers():
-        queue.put(number)
+    def curl(self, url: str, where: Where, worker: int) -> Round:
+        """curl from nginx, over the file that a hop would write over."""
+        with self._begun() as warm:
+            return rivals.curl_into(url, warm, self._size, where, worker)
 
-    def work() -> None:
-        take = make()
-        try:
-            while True:
-                take(queue.get_nowait())
-        except Empty:
-            return
-
-    workers = [threading.Thread(target=work) for _ in range(threads)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-
-
-def hop(claim: Claim, client: PieceClient, port: int, geometry: PieceGeometry, threads: int) -> None:
-    """Fetch every piece into the writers `claim` gives."""
-
-    def take(number: PieceNumber) -> None:
-        with claim(number) as writer:
-            client.fetch(("127.0.0.1", port), KEY.wire_id, writer, parent_id="parent", stopped=lambda: False)
-
-    each_piece(geometry, threads, lambda: take)
-
-
-@contextmanager
-def warm_file(path: Path, geometry: PieceGeometry) -> Iterator[Claim]:
-    """Writers into one file that is overwritten in place: checksum and write as in the store, without its tables."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT)
-    os.posix_fallocate(fd, 0, geometry.content_length)
-
-    def nothing(piece: object = None) -> None:
-        return
-
-    yield lambda number: DiskPieceWriter(fd, number, geometry.span(number), path=path, keep=nothing, leave=nothing)
-    os.close(fd)
+    @contextmanager
+    def _begun(self) -> Iterator[Path]:
+        """The child's file, made by a download that was hung up on, every page of it touched; gone at the end."""
+        with talking(self._child.socket) as stub:
+            task_id = begin(stub, self._url)
+            until_quiet(self._child.pid)
+            warm = self._child.content_file(self._size)
+            touch(warm)
+            try:
+                yield warm
+            finally:
+                delete(stub, task_id)
 
 
-def drain(port: int, geometry: PieceGeometry, threads: int) -> None:
-    """Ask for every piece and throw it away in the kernel, so that the sender is what is measured."""
-
-    def make() -> Callable[[PieceNumber], None]:
-        stream = socket.create_connection(("127.0.0.1", port))
-        tune(stream)
-        scratch = bytearray(MiB)
-
-        def take(number: PieceNumber) -> None:
-            stream.sendall(PieceRequest(KEY.wire_id, number).encode())
-            decoder, head = AnswerDecoder(), None
-            while head is None:
-                head = decoder.feed(stream.recv(decoder.needs))
-            assert isinstance(head, ContentHead)
-            left = head.length
-            while left:
-                left -= stream.recv_into(scratch, min(left, MiB), socket.MSG_TRUNC)
-
-        return take
-
-    each_piece(geometry, threads, make)
+def touch(path: Path) -> None:
+    """Write every page of a file with what is in it already."""
+    with path.open("r+b", buffering=0) as file:
+        block = memoryview(bytearray(4 * MiB))
+        position = 0
+        while count := os.preadv(file.fileno(), [block], position):
+            os.pwrite(file.fileno(), block[:count], position)
+            position += count
 
 
-@contextmanager
-def serving(directory: Path, geometry: PieceGeometry) -> Iterator[tuple[int, int, Connection]]:
-    ours, theirs = multiprocessing.Pipe()
-    context = multiprocessing.get_context("spawn")
-    process = context.Process(target=parent, args=(directory, geometry, theirs))
-    process.start()
-    try:
-        port, bare_port = ours.recv()
-        yield port, bare_port, ours
-    finally:
-        ours.send(False)
-        process.join(30)
+def _check(done: Download, got: Path, wanted: Path) -> None:
+    """Raise ProcessFailed unless everything came from the seed and the files agree, by samples all over them."""
+    if done.from_origin or done.from_peers < wanted.stat().st_size / 2:
+        raise ProcessFailed(f"only {format_size(done.from_peers)} came from the seed")
+    with got.open("rb") as ours, wanted.open("rb") as theirs:
+        for position in range(0, wanted.stat().st_size, 16 * MiB - 4096):
+            if os.pread(ours.fileno(), 4096, position) != os.pread(theirs.fileno(), 4096, position):
+                raise ProcessFailed(f"the child's file is wrong near byte {position}")
 
 
-def measured(run: Callable[[], None], control: Connection, size: int) -> Figures:
-    def parent_cpu() -> float:
-        control.send(True)
-        value: float = control.recv()
-        return value
-
-    theirs, ours, began = parent_cpu(), time.process_time(), time.perf_counter()
-    run()
-    seconds, ours = time.perf_counter() - began, time.process_time() - ours
-    return Figures(seconds, parent_cpu() - theirs, ours, size)
-
-
-def rounds(directory: Path, geometry: PieceGeometry, count: int) -> dict[str, list[Figures]]:
-    """All runs of all rounds by name; a round before the first warms up and is not kept."""
-    results: dict[str, list[Figures]] = {}
-    size = geometry.content_length
-    client, store = PieceClient(), DiskStore(directory / "child", free_reserve=0)
-    with (
-        serving(directory / "parent", geometry) as (port, bare_port, control),
-        warm_file(directory / "warm", geometry) as warm,
-    ):
-        for number in range(count + 1):
-            runs: dict[str, Callable[[], None]] = {}
-            for threads in (1, 2, 4):
-                runs[f"hop, {threads}"] = partial(hop, warm, client, port, geometry, threads)
-                runs[f"upload, {threads}"] = partial(drain, port, geometry, threads)
-                runs[f"bare sendfile, {threads}"] = partial(drain, bare_port, geometry, threads)
-            runs["hop, fresh file, 4"] = lambda: hop(lambda n: store.claim(KEY, n), client, port, geometry, 4)
-            order = list(runs) if number % 2 else list(reversed(runs))
-            for name in order:
-                if "fresh" in name:
-                    store.delete(KEY)
-                    store.create(KEY, geometry, OriginFacts(url="bench://"))
-                figures = measured(runs[name], control, size)
-                if number:
-                    results.setdefault(name, []).append(figures)
-    client.close()
-    store.close()
-    return results
+def figures(rounds: list[Round]) -> list[Figure]:
+    """Ratios first, costs, then rates."""
+    found = [
+        Figure(name="rate / iperf3", value=ratio(rounds, "crc32 GiB/s", "iperf3 GiB/s"), goal=Goal(at_least=0.75)),
+        Figure(
+            name="rate / curl from nginx", value=ratio(rounds, "crc32 GiB/s", "curl GiB/s"), goal=Goal(at_least=1.5)
+        ),
+    ]
+    if any("blake3 GiB/s" in measured for measured in rounds):
+        value = ratio(rounds, "blake3 GiB/s", "iperf3 GiB/s")
+        found.append(Figure(name="rate with blake3 / iperf3", value=value, goal=Goal(at_least=0.6)))
+        found.append(Figure(name="CPU with blake3", value=median(rounds, "blake3 CPU s/GiB"), unit="s/GiB"))
+    cpu = median(rounds, "crc32 CPU s/GiB")
+    return [
+        *found,
+        Figure(name="CPU of both daemons", value=cpu, unit="s/GiB", goal=Goal(at_most=0.7)),
+        Figure(name="of that, the seed peer", value=median(rounds, "crc32 seed CPU s/GiB"), unit="s/GiB"),
+        Figure(name="of that, the child", value=median(rounds, "crc32 child CPU s/GiB"), unit="s/GiB"),
+        Figure(name="CPU of curl and nginx", value=median(rounds, "curl CPU s/GiB"), unit="s/GiB"),
+        Figure(name="whole dfget / iperf3", value=ratio(rounds, "dfget GiB/s", "iperf3 GiB/s")),
+        Figure(name="CPU of a whole dfget with both daemons", value=median(rounds, "dfget CPU s/GiB"), unit="s/GiB"),
+        *(Figure(name=name, value=median(rounds, f"{name} GiB/s"), unit="GiB/s") for name in RATES),
+        Figure(name="cores busy during the hop, of all", value=median(rounds, "crc32 machine busy")),
+    ]
 
 
-def report(results: dict[str, list[Figures]]) -> None:
-    print(f"{'run, connections':20} {'GiB/s':>7} {'parent CPU s/GiB':>17} {'child CPU s/GiB':>16} {'both':>6}")
-    for name in sorted(results):
-        runs = results[name]
-        parent_cpu = statistics.median(run.per_gib(run.parent_cpu) for run in runs)
-        child_cpu = statistics.median(run.per_gib(run.child_cpu) for run in runs)
-        rate = statistics.median(run.rate for run in runs)
-        print(f"{name:20} {rate:7.2f} {parent_cpu:17.3f} {child_cpu:16.3f} {parent_cpu + child_cpu:6.3f}")
-    for threads in (1, 2, 4):
-        pairs = list(zip(results[f"upload, {threads}"], results[f"bare sendfile, {threads}"], strict=True))
-        rate = statistics.median(ours.rate / bare.rate for ours, bare in pairs)
-        cpu = statistics.median(ours.parent_cpu / bare.parent_cpu for ours, bare in pairs)
-        print(f"upload / bare sendfile, {threads}: rate {rate:.2f}, parent CPU {cpu:.2f}")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--size", type=int, default=1024, help="MiB to move in each run")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--directory", type=Path, help="where the two stores go (default: the temporary directory)")
-    arguments = parser.parse_args()
-    directory = Path(tempfile.mkdtemp(prefix="one-hop-", dir=arguments.directory))
-    try:
-        report(rounds(directory, PieceGeometry(arguments.size * MiB, PIECE_LENGTH), arguments.rounds))
-    finally:
-        shutil.rmtree(directory)
-
-
-if __name__ == "__main__":
-    main()
+RATES = ("iperf3", "curl", "crc32", "dfget")
