@@ -13,10 +13,11 @@ from dragonfly.core.model.units import Bytes, Seconds
 from dragonfly.core.transfer import commands as do
 from dragonfly.core.transfer.download import DownloadTerms
 from dragonfly.dfdaemon import dynconfig, local_socket, this_host
-from dragonfly.dfdaemon.announcer import HostAnnouncer, SeedPeerRegistration
+from dragonfly.dfdaemon.announcer import HostAnnouncer, SeedPeerRegistration, held_tasks
 from dragonfly.dfdaemon.dynconfig import SchedulerAddresses
 from dragonfly.dfdaemon.engine import Engine, EnginePolicy
 from dragonfly.dfdaemon.flight import Flight, FlightDeck
+from dragonfly.dfdaemon.gc import Collector
 from dragonfly.dfdaemon.limits import BandwidthLimits, Pace
 from dragonfly.dfdaemon.parents import ParentWatch
 from dragonfly.dfdaemon.pieces.client import PieceClient
@@ -73,6 +74,8 @@ class DaemonService:
             settings.storage.dir,
             keep=settings.storage.keep,
             hashes_leaves=settings.storage.piece_digest == "blake3",
+            file_mode=settings.storage.file_mode,
+            directory_mode=settings.storage.directory_mode,
         )
         running.push_async_callback(asyncio.to_thread, self._store.close)
         self._limits = BandwidthLimits(
@@ -97,7 +100,10 @@ class DaemonService:
 
         addresses = SchedulerAddresses(self._lookup(), settings.dynconfig.refresh_interval)
         announce_interval = settings.scheduler.announce_interval
-        self._schedulers = SchedulerLink(addresses, self._describe, self._channels, announce_interval)
+        self._schedulers = SchedulerLink(
+            addresses, self._describe, self._channels, announce_interval, lambda: held_tasks(self._store)
+        )
+        self._collector = Collector(self._store, settings.gc.policy, settings.gc.interval, self._evicted)
         announcer = HostAnnouncer(self._schedulers, announce_interval)
         addresses.on_change = announcer.wake
         engine = self._make_engine()
@@ -126,6 +132,7 @@ class DaemonService:
         running.push_async_callback(self._schedulers.delete_host, self._identity.host_id)
         self._in_background(addresses.run(), "find schedulers")
         self._in_background(announcer.run(), "announce this host")
+        self._in_background(self._collector.run(), "collect garbage")
         self._register_seed_peer(upload_port)
         running.push_async_callback(self._end_background)
         log.info("dfdaemon %s serves as %s", __version__, self._identity.host_id)
@@ -157,17 +164,20 @@ class DaemonService:
         )
         policy = EnginePolicy(
             terms=self._terms,
-            make_room=self._make_room,
+            make_room=self._collector.make_room,
             concurrent_task_count=settings.download.concurrent_task_count,
             serves_stale=settings.storage.serve_stale,
         )
         return Engine(self._identity, self._store, sources, deck, policy)
 
-    async def _make_room(self, needed: Bytes) -> bool:
-        return True
-
     def _make_room_from_thread(self, needed: Bytes) -> bool:
-        return asyncio.run_coroutine_threadsafe(self._make_room(needed), self._loop).result()
+        return asyncio.run_coroutine_threadsafe(self._collector.make_room(needed), self._loop).result()
+
+    def _evicted(self, key: TaskKey) -> None:
+        """Let the schedulers forget that this host holds a task."""
+        forgetting = asyncio.create_task(self._schedulers.forget_task(key.wire_id), name=f"forget {key.wire_id}")
+        self._background.add(forgetting)
+        forgetting.add_done_callback(self._background.discard)
 
     def _grant_upload(self, key: TaskKey, wanted: Bytes) -> tuple[Bytes, Seconds]:
         grant = self._limits.upload.grant(key, wanted)

@@ -122,6 +122,20 @@ class SchedulerLink:
         async with self.stub(self.addresses_for(TaskId(request.task_id))[0]) as scheduler:
             return await scheduler.StatTask(request, timeout=UNARY_TIMEOUT)
 
+    async def forget_task(self, task_id: str) -> None:
+        """Let the task's schedulers forget that this host holds it; one that is away finds out by itself."""
+        try:
+            addresses = self.addresses_for(TaskId(task_id))[:SCHEDULERS_PER_TASK]
+        except SchedulerUnreachable:
+            return
+        host_id = self._host().id
+        request = scheduler_pb2.DeleteTaskRequest(host_id=host_id, task_id=task_id)
+        await asyncio.gather(*(_quietly(self._delete_task(address, request)) for address in addresses))
+
+    async def _delete_task(self, address: str, request: scheduler_pb2.DeleteTaskRequest) -> None:
+        async with self.stub(address) as scheduler:
+            await scheduler.DeleteTask(request, timeout=UNARY_TIMEOUT)
+
     async def delete_task(self, request: scheduler_pb2.DeleteTaskRequest) -> None:
         """Let the task's scheduler forget that this host holds it. Raises SchedulerUnreachable."""
         async with self.stub(self.addresses_for(TaskId(request.task_id))[0]) as scheduler:

@@ -28,12 +28,12 @@ from dragonfly.errors import (
     NoSourceAllowed,
     SchedulerUnreachable,
 )
+from dragonfly.wire.announce import SCHEDULER_VERSION
 from dragonfly.wire.pb import scheduler_pb2
 from dragonfly.wire.transfer import PeerMessages, Request, read_response
 
 log = logging.getLogger(__name__)
 
-SCHEDULER_KEY = "dragonfly-scheduler"  # initial metadata by which our schedulers introduce themselves
 INTRODUCTION_TIMEOUT: Seconds = 2.0
 CLOSE_TIMEOUT: Seconds = 5.0  # for the scheduler to end the stream after our last word
 REFUSALS = (DownloadForbidden, NoSourceAllowed)
@@ -157,5 +157,5 @@ async def _see_that_it_is_ours(call: grpc.aio.StreamStreamCall[Any, Any], addres
             known = {str(key) for key, _ in await call.initial_metadata() or ()}
     except TimeoutError:  # the reference's scheduler sends nothing before its first answer
         known = set()
-    if SCHEDULER_KEY not in known:
+    if SCHEDULER_VERSION not in known:
         raise SchedulerUnreachable(address=address, reason="it cannot schedule files of unknown length")
