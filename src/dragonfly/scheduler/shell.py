@@ -23,6 +23,7 @@ from dragonfly.core.scheduling.commands import (
     OfferMetadataOnly,
     OfferParents,
     RefusePeer,
+    TellLength,
     TellRoots,
     TriggerSeedPeer,
 )
@@ -33,7 +34,7 @@ from dragonfly.scheduler.parent_messages import ParentMessages
 from dragonfly.scheduler.root_messages import RootMessages
 from dragonfly.scheduler.seed_client import SeedClient
 from dragonfly.scheduler.stream import PeerStream
-from dragonfly.wire.announce import bare_download, response_to_pb, seed_trigger
+from dragonfly.wire.announce import bare_download, length_to_pb, response_to_pb, seed_trigger
 
 log = logging.getLogger(__name__)
 
@@ -179,6 +180,10 @@ class Shell:
                 stream = self._streams.get(peer_id)
                 if stream is not None:
                     stream.tell(self._root_messages.encode(command))
+            case TellLength(peer_id):
+                stream = self._streams.get(peer_id)
+                if stream is not None:
+                    stream.tell(length_to_pb(command))
             case NoteOtherRoot(peer_id, task, number):
                 log.warning(
                     "peer %s read another piece %d of task %s from the origin than a peer before it, whose word stands",

@@ -20,6 +20,7 @@ from dragonfly.core.scheduling.commands import (
     OfferEmpty,
     OfferMetadataOnly,
     OfferParents,
+    TellLength,
     TellRoots,
 )
 from dragonfly.core.scheduling.events import Event, PeerRegistered, TasksHeld
@@ -166,7 +167,9 @@ _READERS: dict[str, Callable[[PeerId, Any], Event]] = {
     "download_peer_back_to_source_started_request": lambda peer_id, _: events.PeerBackToSourceStarted(peer_id),
     "reschedule_peer_request": _rescheduled,
     "download_peer_finished_request": lambda peer_id, _: events.PeerFinished(peer_id),
-    "download_peer_back_to_source_finished_request": lambda peer_id, _: events.PeerBackToSourceFinished(peer_id),
+    "download_peer_back_to_source_finished_request": lambda peer_id, message: events.PeerBackToSourceFinished(
+        peer_id, message.content_length if message.HasField("content_length") else None
+    ),
     "download_peer_failed_request": lambda peer_id, message: events.PeerFailed(peer_id, _described(message)),
     "download_peer_back_to_source_failed_request": lambda peer_id, message: events.PeerBackToSourceFailed(
         peer_id, _described(message)
@@ -200,6 +203,11 @@ def roots_to_pb(command: TellRoots) -> Response:
     """The message that tells what pieces hash to; an empty root stays empty."""
     roots = [scheduler_pb2.PieceRoot(number=number, root=root) for number, root in command.roots]
     return Response(piece_roots_response=scheduler_pb2.PieceRootsResponse(roots=roots))
+
+
+def length_to_pb(command: TellLength) -> Response:
+    """The message that tells how long content is whose origin did not say."""
+    return Response(piece_roots_response=scheduler_pb2.PieceRootsResponse(content_length=command.content_length))
 
 
 def held_task_to_pb(held: HeldTask) -> scheduler_pb2.HeldTask:

@@ -128,6 +128,10 @@ class Play:
         parent_id = None if parent is None else PeerId(parent)
         return self.post(happened.PieceFinished(PeerId(name), number, parent_id, root))
 
+    def stream_finished(self, name: str, content_length: int) -> list[Command]:
+        """A source of unknown length read to its end."""
+        return self.post(happened.PeerBackToSourceFinished(PeerId(name), content_length))
+
     def source_finished(self, name: str) -> list[Command]:
         return self.post(happened.PeerBackToSourceFinished(PeerId(name)))
 

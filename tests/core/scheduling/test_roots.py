@@ -10,7 +10,7 @@ from dragonfly.core.model.ranges import ByteRange
 from dragonfly.core.model.task import TaskDescription
 from dragonfly.core.model.units import MiB
 from dragonfly.core.scheduling import events as happened
-from dragonfly.core.scheduling.commands import NoteOtherRoot, OfferParents, TellRoots
+from dragonfly.core.scheduling.commands import Command, NoteOtherRoot, OfferParents, TellLength, TellRoots
 from dragonfly.core.scheduling.config import SchedulingConfig
 from dragonfly.core.scheduling.editions import ROOTS_PER_MESSAGE, Edition
 from tests.core.scheduling.play import GEOMETRY, KEY, Play, of_kind, only, parents_of, sent_to_source, task, told, woken
@@ -138,6 +138,34 @@ def test_file_of_unknown_length_is_known_once_its_source_has_finished() -> None:
     play.source_finished("seed")
     play.join("late")
     assert told(play.answers, "late") == [{0: ONE, 1: OTHER}]
+
+
+# --- lengths the origin does not tell
+
+
+def test_length_a_source_learnt_is_told_to_all_who_were_promised_roots_and_to_whoever_comes_later() -> None:
+    play = Reading(task(geometry=None))
+    assert lengths(play.stream_finished("seed", 77)) == {"first": 77}
+    play.join("late")
+    assert lengths(play.answers) == {"late": 77}
+
+
+def test_first_length_stands_and_a_peer_of_the_reference_is_told_none() -> None:
+    play = Reading(task(geometry=None))
+    play.join("theirs", takes_unasked=False)
+    assert lengths(play.stream_finished("seed", 77)) == {"first": 77}
+    play.join("late")
+    assert lengths(play.answers) == {"late": 77}
+
+
+def test_length_is_not_believed_of_one_who_was_not_sent_to_the_origin() -> None:
+    play = Reading(task(geometry=None))
+    play.at_source("first")
+    assert lengths(play.stream_finished("first", 1)) == {}
+
+
+def lengths(commands: list[Command]) -> dict[str, int]:
+    return {command.peer_id: command.content_length for command in of_kind(commands, TellLength)}
 
 
 def test_nothing_is_promised_for_more_pieces_than_could_be_made_up() -> None:

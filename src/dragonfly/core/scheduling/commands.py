@@ -7,7 +7,7 @@ from dragonfly.core.model.ids import PeerId, TaskKey
 from dragonfly.core.model.peer import PeerState
 from dragonfly.core.model.ranges import ByteRange
 from dragonfly.core.model.task import TaskDescription
-from dragonfly.core.model.units import Seconds
+from dragonfly.core.model.units import Bytes, Seconds
 from dragonfly.errors import DragonflyError
 
 
@@ -93,6 +93,14 @@ class TellRoots:
 
 
 @dataclass(frozen=True, slots=True)
+class TellLength:
+    """Tell a peer that was promised roots how long content is whose origin did not say. No answer of its stream."""
+
+    peer_id: PeerId
+    content_length: Bytes
+
+
+@dataclass(frozen=True, slots=True)
 class NoteOtherRoot:
     """Write down that the origin gave this peer another piece than the one whose root stands. It is told to nobody."""
 
@@ -117,6 +125,7 @@ Command = (
     | CloseStream
     | TriggerSeedPeer
     | TellRoots
+    | TellLength
     | NoteOtherRoot
     | CallAgainAt
 )

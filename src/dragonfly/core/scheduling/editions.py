@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from dragonfly.core.model.ids import PeerId
 from dragonfly.core.model.piece import PieceGeometry
-from dragonfly.core.model.units import Seconds
+from dragonfly.core.model.units import Bytes, Seconds
 
 ROOTS_PER_MESSAGE = 4096  # about 150 KiB
 MAX_CONCEDED = 1 << 17
@@ -24,18 +24,21 @@ Roots = tuple[tuple[int, bytes], ...]
 class Edition:
     """`members` counts its peers; `listeners` has how many roots each was told.
 
-    `is_whole`: every piece of it is known, as far as anybody who has all of it could say. `told_at` is when news went
-    out last, `is_due` whether a reminder is set for the next.
+    `settled_length` is a length the origin did not tell, from a witness that read to the end. `is_whole`: every piece
+    of it is known, as far as anybody who has all of it could say. `told_at` is when news went out last, `is_due`
+    whether a reminder is set for the next.
     """
 
     __slots__ = (
         *("_order", "_recent", "_roots"),
-        *("generation", "geometry", "is_due", "is_whole", "listeners", "members", "told_at"),
+        *("generation", "geometry", "is_due", "is_whole", "listeners", "members", "settled_length"),
+        "told_at",
     )
 
     def __init__(self, generation: str) -> None:
         self.generation = generation
         self.geometry: PieceGeometry | None = None
+        self.settled_length: Bytes | None = None
         self.members = 0
         self.is_whole = self.is_due = False
         self.told_at: Seconds = float("-inf")

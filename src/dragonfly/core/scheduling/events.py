@@ -6,7 +6,7 @@ from dragonfly.core.model.host import Host
 from dragonfly.core.model.ids import HostId, PeerId, TaskKey
 from dragonfly.core.model.ranges import ByteRange
 from dragonfly.core.model.task import HeldTask, Priority, TaskDescription
-from dragonfly.core.model.units import Seconds
+from dragonfly.core.model.units import Bytes, Seconds
 from dragonfly.core.scheduling.config import SchedulingConfig
 
 
@@ -107,7 +107,10 @@ class PeerFinished:
 
 @dataclass(frozen=True, slots=True)
 class PeerBackToSourceFinished:
+    """`content_length` is what the peer learnt by reading to the end; None where the origin had told it before."""
+
     peer_id: PeerId
+    content_length: Bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ from dragonfly.core.scheduling.commands import (
     OfferMetadataOnly,
     OfferParents,
     RefusePeer,
+    TellLength,
     TellRoots,
     TriggerSeedPeer,
 )
@@ -476,14 +477,27 @@ class Scheduler:
         swarm = self.swarms[peer.task]
         self._do(CloseStream(peer.id))
         drop_parents(peer)
-        if is_witness(swarm, peer) and concede(peer.edition, peer, has_all=True):
-            self._spread_roots(swarm, peer.edition)
+        if is_witness(swarm, peer):
+            self._hear_out(swarm, peer, event)
         if peer.interest is None:
             swarm.step(TaskStep.SUCCEED, self._now)
             swarm.failure = ""
         if peer.standing is not Standing.APART:
             self._hold(swarm, peer)
             self._settle(swarm)
+
+    def _hear_out(
+        self, swarm: Swarm, witness: Peer, event: happened.PeerFinished | happened.PeerBackToSourceFinished
+    ) -> None:
+        """A witness has told all it will ever tell, and maybe learnt where the content ends."""
+        edition = witness.edition
+        if concede(edition, witness, has_all=True):
+            self._spread_roots(swarm, edition)
+        length = event.content_length if isinstance(event, happened.PeerBackToSourceFinished) else None
+        if length is not None and edition.settled_length is None:
+            edition.settled_length = length
+            for peer_id in edition.listeners:
+                self._do(TellLength(peer_id, length))
 
     def _hold(self, swarm: Swarm, peer: Peer) -> None:
         """It has what it wanted, and serves it. For one copy one peer stands: that which more of the others know."""
@@ -659,6 +673,8 @@ class Scheduler:
             if not len(edition):
                 self._do(TellRoots(peer.id, ()))
         self._tell_roots(peer)
+        if peer.id in edition.listeners and edition.settled_length is not None:
+            self._do(TellLength(peer.id, edition.settled_length))
 
     def _tell_roots(self, peer: Peer) -> None:
         """What a listener was not told yet."""
