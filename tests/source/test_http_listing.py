@@ -245,8 +245,11 @@ def test_what_is_neither_file_nor_directory_is_left_out() -> None:
 def test_a_page_that_names_too_many_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_listing, "ENTRY_LIMIT", 3)
     assert len(urls(html("a", "b", "c", "c"))) == 3
-    with pytest.raises(SourceError, match="more than 3"):
+    with pytest.raises(SourceError, match="longer than 3 entries"):
         found(html("a", "b", "c", "d"))
+    monkeypatch.setattr(http_listing, "JSON_LIMIT", 30)
+    with pytest.raises(SourceError):
+        found(b'[{"name": "a", "type": "file"}]', kind="application/json")
     monkeypatch.setattr(http_listing, "_LINK_LIMIT", 3)
     with pytest.raises(SourceError):
         found(html("a", "a", "a", "a"))

@@ -1,8 +1,11 @@
 import pytest
 
-from dragonfly.errors import InvalidUrl, SchemeUnsupported
+from dragonfly.errors import InvalidUrl, SchemeUnsupported, SourceUnavailable
 from dragonfly.source.http import HttpSource
+from dragonfly.source.protocol import SourceRequest
 from dragonfly.source.schemes import Sources
+from dragonfly.testing.origin import Origin
+from dragonfly.testing.origin_answer import Fault
 
 
 @pytest.mark.parametrize("url", ["http://host/file", "https://host/file", "HTTPS://host/file"])
@@ -36,3 +39,12 @@ def test_closing_closes_each_source_once() -> None:
     source = Counting()
     Sources({"http": source, "https": source}).close()
     assert source.closed == 1
+
+
+def test_what_the_settings_say_reaches_the_origins(origin: Origin) -> None:
+    sources = Sources.standard(max_retries=0, request_header={"X-Team": "ours"})
+    origin.fail("/file", Fault(status=503))
+    with pytest.raises(SourceUnavailable):
+        sources.of(origin.url("/file")).stat(SourceRequest(url=origin.url("/file")), timeout=10)
+    sources.close()
+    assert [request.headers["x-team"] for request in origin.requests()] == ["ours"]

@@ -124,6 +124,12 @@ def test_the_total_of_a_part_may_be_kept_secret() -> None:
     assert told(Fault(unknown_total=True), range="bytes=0-1").headers["Content-Range"] == "bytes 0-1/*"
 
 
+@pytest.mark.parametrize("status", [204, 304])
+def test_a_status_that_has_no_body_is_told_without_one(status: int) -> None:
+    reply = told(Fault(status=status, no_length=True, headers={"ETag": '"x"'}))
+    assert (reply.status, reply.length, dict(reply.headers)) == (status, 0, {"ETag": '"x"'})
+
+
 def test_a_304_has_no_length_to_lose() -> None:
     reply = told(Fault(no_length=True), **{"if-none-match": CONTENT.etag})
     assert not reply.chunked

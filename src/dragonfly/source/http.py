@@ -194,7 +194,7 @@ class HttpSource:
                         raise SourceError(url=hop.shown_url, reason=f"its index page exceeds {PAGE_LIMIT} bytes")
             except Interrupted as end:
                 raise SourceUnreachable(url=hop.shown_url, reason="its index page broke off") from end
-            return listed(bytes(page), answer.headers, answer.address, hop.url)
+            return listed(page, answer.headers, answer.address, hop.url)
 
     def _final_answer(self, hop: HttpRequest, span: str | None, timeout: Seconds) -> Answer:
         """The first answer that is no redirect. Raises our errors for everything that keeps one from coming."""

@@ -24,14 +24,15 @@ from dragonfly.source.http_address import ABSOLUTE, SENT_AS_IS, HttpAddress, par
 from dragonfly.source.protocol import SourceEntry
 
 PAGE_LIMIT: Bytes = 64 * MiB
+JSON_LIMIT: Bytes = 16 * MiB  # parsed as a whole, into up to twenty times as much memory
 ENTRY_LIMIT = 100_000
 _LINK_LIMIT = 2 * ENTRY_LIMIT + 100  # an icon may be a link too, and there are some links of the page's own
 
 # Tags are cut out first and parsed one by one: what is malformed then costs no more than its own few bytes, while the
 # parser on the whole page takes time quadratic in it. And no number in one is too long for Python (4300 digits).
-_LINK = re.compile(r"<a\s[^<>]{1,4096}>", re.IGNORECASE)
-_BLOCK = re.compile(r"<(?:main|div|table|ul|ol)\s[^<>]{1,1024}>", re.IGNORECASE)
-_HEADING = re.compile(r"<(?:title|h1)(?:\s[^<>]{0,1024})?>([^<]{0,4096})", re.IGNORECASE)
+_LINK = re.compile(rb"<a\s[^<>]{1,4096}>", re.IGNORECASE)
+_BLOCK = re.compile(rb"<(?:main|div|table|ul|ol)\s[^<>]{1,1024}>", re.IGNORECASE)
+_HEADING = re.compile(rb"<(?:title|h1)(?:\s[^<>]{0,1024})?>([^<]{0,4096})", re.IGNORECASE)
 _MARKS_WITHIN = 256 * KiB  # Caddy's own style sheet and icons come first, with 40 KiB
 _CALLS_ITSELF_INDEX = re.compile(r"\s*(?:index of|directory listing|listing of|directory:)", re.IGNORECASE)
 _IS_LISTING = re.compile(r"(?<![\w-])listing(?![\w-])", re.IGNORECASE)
@@ -58,20 +59,19 @@ class _Attributes(HTMLParser):
         self.found = {name: value or "" for name, value in reversed(attrs)}  # the first of a name counts
 
 
-def listed(page: bytes, headers: Message, final: HttpAddress, asked_url: str) -> list[SourceEntry]:
+def listed(page: bytes | bytearray, headers: Message, final: HttpAddress, asked_url: str) -> list[SourceEntry]:
     """The entries of the page that `final` answered, below the URL that was asked for, in the page's order.
 
     The asked URL's query is not theirs. Raises UnsupportedFeature for what is no index page, SourceError for too long a
     one.
     """
     kind = headers.get_content_type()
-    text = page.decode("utf-8", "surrogateescape")  # links are mostly ASCII; other bytes survive as they are
     if headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
         raise _no_listing()
-    if kind in ("text/html", "application/xhtml+xml") and _is_index(text):
-        found = _of_html(text, final, asked_url)
+    if kind in ("text/html", "application/xhtml+xml") and _is_index(page):
+        found = _of_html(page, final, asked_url)
     elif kind == "application/json":
-        found = _of_json(text)
+        found = _of_json(page, asked_url)
     else:
         raise _no_listing()
     return _below(asked_url, found)
@@ -82,7 +82,9 @@ def _no_listing() -> UnsupportedFeature:
 
 
 def _too_long(url: str) -> SourceError:
-    return SourceError(url=shown(url), reason=f"its index page names more than {ENTRY_LIMIT} entries")
+    return SourceError(
+        url=shown(url), reason=f"its index page is longer than {ENTRY_LIMIT} entries or {JSON_LIMIT} bytes of JSON"
+    )
 
 
 def _below(asked_url: str, found: Iterable[_Found]) -> list[SourceEntry]:
@@ -101,28 +103,33 @@ def _below(asked_url: str, found: Iterable[_Found]) -> list[SourceEntry]:
     return list(entries.values())
 
 
-def _is_index(text: str) -> bool:
+def _is_index(page: bytes | bytearray) -> bool:
     """Whether a page calls itself an index, or marks its table as a listing as Caddy does."""
-    start = text[:_MARKS_WITHIN]
-    if any(_CALLS_ITSELF_INDEX.match(unescape(heading[1])) for heading in _HEADING.finditer(start)):
+    start = page[:_MARKS_WITHIN]
+    if any(_CALLS_ITSELF_INDEX.match(unescape(_text(heading[1]))) for heading in _HEADING.finditer(start)):
         return True
-    attributes = _Attributes()
     return any(
         _IS_LISTING.search(f"{found.get('class', '')} {found.get('id', '')}")
-        for found in _attributes(attributes, _BLOCK.finditer(start))
+        for found in _attributes(_BLOCK.finditer(start))
     )
 
 
-def _attributes(parser: _Attributes, tags: Iterable[re.Match[str]]) -> Iterator[dict[str, str]]:
+def _text(piece: bytes | bytearray) -> str:
+    """Pages are mostly ASCII; bytes that are not UTF-8 come through as they are."""
+    return piece.decode("utf-8", "surrogateescape")
+
+
+def _attributes(tags: Iterable[re.Match[bytes]]) -> Iterator[dict[str, str]]:
+    parser = _Attributes()
     for tag in tags:
         parser.reset()
         parser.found = {}
-        parser.feed(tag[0])
+        parser.feed(_text(tag[0]))
         yield parser.found
 
 
-def _of_html(text: str, final: HttpAddress, asked_url: str) -> Iterator[_Found]:
-    for number, found in enumerate(_attributes(_Attributes(), _LINK.finditer(text))):
+def _of_html(page: bytes | bytearray, final: HttpAddress, asked_url: str) -> Iterator[_Found]:
+    for number, found in enumerate(_attributes(_LINK.finditer(page))):
         if number == _LINK_LIMIT:
             raise _too_long(asked_url)
         if entry := _linked(found.get("href", ""), final):
@@ -167,10 +174,12 @@ def _path(href: str, final: HttpAddress) -> str | None:
     return final.directory + href
 
 
-def _of_json(text: str) -> Iterator[_Found]:
+def _of_json(page: bytes | bytearray, asked_url: str) -> Iterator[_Found]:
     """nginx's `autoindex_format json`: objects with name, type and, for files, size; names are not encoded."""
+    if len(page) > JSON_LIMIT:
+        raise _too_long(asked_url)
     try:
-        rows = json.loads(text)
+        rows = json.loads(_text(page))
     except (ValueError, RecursionError) as error:
         raise _no_listing() from error
     if not isinstance(rows, list) or not all(_is_row(row) for row in rows):

@@ -15,6 +15,7 @@ from dragonfly.core.model.units import Bytes, Seconds
 from dragonfly.errors import InvalidRange
 
 OCTETS = "application/octet-stream"
+_WITHOUT_BODY = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +174,8 @@ def answer(request: Request, content: Content | None, fault: Fault, sent: Bytes 
 
 
 def _plain(status: int, headers: Mapping[str, str] | None = None) -> Answer:
+    if status in _WITHOUT_BODY:
+        return Answer(status=status, headers=headers or {})
     body = f"{status}\n".encode()
     return Answer(
         status=status, headers={**(headers or {}), "Content-Length": str(len(body))}, body=body, length=len(body)
