@@ -98,6 +98,7 @@ class FairBucket:
         if now - self._swept_at >= SWEEP_EVERY:
             self._sweep(now)
         asker = self._flow(flow)
+        del asker.calls[: bisect_right(asker.calls, now)]
         self._stand_in_line(asker, now)
         self._drop_absent(asker, now)
         is_first = self._line[0][2] is asker
@@ -179,7 +180,6 @@ class FairBucket:
     def _call_again(self, asker: _Flow, wanted: Bytes, now: Seconds) -> Seconds:
         """When this flow's turn comes if everybody ahead takes a quantum, but soon enough to use what they leave."""
         assert asker.place is not None
-        del asker.calls[: bisect_right(asker.calls, now)]
         count, ahead = len(self._line), bisect_left(self._line, asker.place)
         turn_time = self.quantum / self.rate
         wait = (ahead * self.quantum + min(wanted, self.quantum) - self._tokens) / self.rate
@@ -194,8 +194,9 @@ class FairBucket:
         self._swept_at = now
         for place in [place for place in self._line if place[2].is_absent(now)]:
             self._leave_line(place[2])
-        for name in [name for name, flow in self._flows.items() if flow.seen + FORGET_AFTER < now]:
-            self._leave_line(self._flows.pop(name))
+        for name, flow in list(self._flows.items()):
+            if flow.seen + FORGET_AFTER < now and flow.place is None:
+                del self._flows[name]
 
 
 def grant_from(buckets: Sequence[FairBucket], flow: Hashable, wanted: Bytes, now: Seconds) -> Grant:
