@@ -1,5 +1,6 @@
 """The endpoints operators' tools ask."""
 
+import asyncio
 import socket
 
 import aiohttp
@@ -9,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from dragonfly.core.model.task import TaskKind
 from dragonfly.errors import ServiceError
 from dragonfly.net import host_info
-from dragonfly.net.http_server import StatusServer, is_loopback
+from dragonfly.net.http_server import STOP_TIMEOUT, StatusServer, is_loopback
 from dragonfly.telemetry.metrics import DaemonMetrics
 
 
@@ -96,6 +97,21 @@ async def test_nobody_else_resets_them_whatever_a_header_says() -> None:
 )
 def test_addresses_of_a_listener_for_both_families_are_understood(ip: str, expected: bool) -> None:
     assert is_loopback(ip) is expected
+
+
+async def test_requests_that_never_end_do_not_hold_up_the_end() -> None:
+    server = StatusServer("127.0.0.1", 0)
+    port = await server.start()
+    writers = []
+    for sent in (b"", b"GET /heal", b"GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc"):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(sent)
+        await writer.drain()
+        writers.append(writer)
+    async with asyncio.timeout(2 * STOP_TIMEOUT + 1):
+        await server.stop()
+    for writer in writers:
+        writer.close()
 
 
 async def test_a_port_that_is_taken_is_told_in_a_sentence() -> None:

@@ -6,8 +6,11 @@ from ipaddress import IPv6Address, ip_address
 
 from aiohttp import web
 
+from dragonfly.core.model.units import Seconds
 from dragonfly.errors import ServiceError
 from dragonfly.telemetry.metrics import CONTENT_TYPE, process_page
+
+STOP_TIMEOUT: Seconds = 1.0  # for requests that never end
 
 
 class StatusServer:
@@ -38,7 +41,7 @@ class StatusServer:
         application.router.add_get("/metrics", self._metrics)
         if self._reset is not None:
             application.router.add_delete("/metrics", self._reset_metrics)
-        self._runner = web.AppRunner(application, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=STOP_TIMEOUT)
         await self._runner.setup()
         site = web.TCPSite(self._runner, self._ip, self._port)
         try:

@@ -159,6 +159,24 @@ def test_a_tiny_limit_still_grants_something(rate: Bytes) -> None:
     assert bucket.grant("a", MiB, refused.retry_in + 1e-3).count >= 1
 
 
+def test_a_place_is_kept_however_long_the_wait() -> None:
+    bucket = FairBucket(10, 0.0)
+    bucket.grant("before", MiB, 0.0)
+    first = bucket.grant("first", MiB, 0.0).retry_in
+    assert first > FORGET_AFTER
+    now = first - 0.5
+    bucket.grant("second", MiB, now)
+    assert bucket.grant("second", MiB, first - 1e-9).count == 0
+    assert bucket.grant("first", MiB, first + 1e-3).count >= bucket.quantum
+
+
+def test_a_flow_held_up_by_another_limit_is_remembered_in_little() -> None:
+    wide, narrow = FairBucket(10 * RATE, 0.0), FairBucket(RATE, 0.0)
+    for turn in range(1000):
+        grant_from((wide, narrow), "a", 1 << 40, turn * 0.015)
+    assert len(wide._flows["a"].calls) <= 2
+
+
 def test_several_limits_are_taken_together_or_not_at_all() -> None:
     wide, narrow = FairBucket(10 * RATE, 0.0), FairBucket(RATE, 0.0)
     assert grant_from((wide, narrow), "a", MiB, 0.0) == Grant(narrow.burst)

@@ -4,9 +4,10 @@ Two things are kept apart. *How much* in all is a token bucket: tokens come at `
 nothing is granted without them; so no window of time sees more than `rate * time + burst`, whatever the callers do.
 *Whose turn* it is among flows that wait is start-time fair queueing (Goyal, Vin and Cheng, 1996):
 
-- a flow that asks gets a start tag: where its last grant ended, counted in bytes, or the clock if that is later;
-- the clock is the start tag last served in turn, so being away earns no credit and those who stay keep theirs;
-- the waiting flow with the smallest start tag is first. It is granted until it is one quantum ahead of the next.
+- a flow that asks begins a turn with a start tag: where its last turn ended, counted in bytes, or the clock if later;
+- the clock is the start tag last served in order, so being away earns no credit. Moving what was granted is not being
+  away: a flow that asked within `GRACE` may be behind the clock by a burst;
+- the waiting flow with the smallest start tag is first; its turn lasts until it has had a quantum, in a grant or more.
 
 Callers are not woken, they ask again. Each refusal says when: the flow's place in the line tells. Places are kept while
 their flows sleep, but not at the price of bandwidth: when the bucket is almost full because the first in line is late,
@@ -18,7 +19,7 @@ asked for during `FORGET_AFTER` is not remembered. A grant costs O(log n) compar
 list of n waiting flows. Left to others: sleeping, threads, moving the bytes, giving back what was not moved.
 """
 
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -46,17 +47,22 @@ class Grant:
 class _Flow:
     """What is remembered of one flow. Tags are bytes on the bucket's own clock."""
 
-    __slots__ = ("due", "end", "place", "seen", "start")
+    __slots__ = ("calls", "end", "place", "seen", "start", "turn")
 
     def __init__(self) -> None:
-        self.start: Bytes = 0
-        self.end: Bytes = 0
+        self.start: Bytes = -1
+        self.end: Bytes = -1  # how far its turn has come; the clock begins at 0
+        self.turn = 0
         self.place: _Place | None = None  # in the line, while it waits
-        self.due: Seconds = 0.0  # when the last of its askers was told to come back
-        self.seen: Seconds = 0.0
+        self.calls: list[Seconds] = []  # when its askers were told to come back, in order
+        self.seen: Seconds = float("-inf")
+
+    def is_absent(self, now: Seconds) -> bool:
+        """Whether all its askers are late by more than the grace."""
+        return not self.calls or self.calls[-1] + GRACE < now
 
 
-_Place = tuple[Bytes, int, _Flow]  # start tag, order of arrival among equals
+_Place = tuple[Bytes, int, _Flow]  # start tag, number of the turn
 
 
 class FairBucket:
@@ -66,7 +72,7 @@ class FairBucket:
         self._tokens = 0.0
         self._filled_at = self._swept_at = now
         self._clock: Bytes = 0
-        self._arrivals = 0
+        self._turns = 0
         self._flows: dict[Hashable, _Flow] = {}
         self._line: list[_Place] = []
         self._set_rate(rate)
@@ -92,8 +98,8 @@ class FairBucket:
         if now - self._swept_at >= SWEEP_EVERY:
             self._sweep(now)
         asker = self._flow(flow)
-        asker.seen = now
-        self._stand_in_line(asker)
+        del asker.calls[: bisect_right(asker.calls, now)]
+        self._stand_in_line(asker, now)
         self._drop_absent(asker, now)
         is_first = self._line[0][2] is asker
         available = int(self._tokens)
@@ -107,14 +113,14 @@ class FairBucket:
         """Take `count` of what was offered to this flow at this very moment."""
         payer = self._flow(flow)
         if self._line and self._line[0][2] is payer:
-            self._clock = payer.start
+            self._clock = max(self._clock, payer.start)
         self._leave_line(payer)
-        payer.end = payer.start + count
+        payer.end += count
         self._tokens -= count
 
     def expect(self, flow: Hashable, at: Seconds) -> None:
         """Keep this flow's place: it was offered something here, but has to wait until `at` for another reason."""
-        self._flow(flow).due = at
+        insort(self._flow(flow).calls, at)
 
     def give_back(self, flow: Hashable, count: Bytes) -> None:
         """`count` bytes granted to this flow were not moved after all; others may have them."""
@@ -144,12 +150,17 @@ class FairBucket:
             flow = self._flows[name] = _Flow()
         return flow
 
-    def _stand_in_line(self, flow: _Flow) -> None:
-        if flow.place is None:
-            flow.start = max(flow.end, self._clock)
-            self._arrivals += 1
-            flow.place = (flow.start, self._arrivals, flow)
-            insort(self._line, flow.place)
+    def _stand_in_line(self, flow: _Flow, now: Seconds) -> None:
+        was_away, flow.seen = flow.seen + GRACE < now, now
+        if flow.place is not None:
+            return
+        earliest = self._clock if was_away else self._clock - self.burst
+        if flow.end < earliest or flow.end - flow.start >= self.quantum:
+            self._turns += 1
+            flow.turn = self._turns
+            flow.start = flow.end = max(flow.end, earliest)
+        flow.place = (flow.start, flow.turn, flow)
+        insort(self._line, flow.place)
 
     def _leave_line(self, flow: _Flow) -> None:
         if flow.place is not None:
@@ -157,14 +168,14 @@ class FairBucket:
             flow.place = None
 
     def _drop_absent(self, asker: _Flow, now: Seconds) -> None:
-        while (first := self._line[0][2]) is not asker and first.due + GRACE < now:
+        while (first := self._line[0][2]) is not asker and first.is_absent(now):
             self._leave_line(first)
 
     def _lead_allowed(self, first: _Flow) -> Bytes:
         """How much the first in line may have in one go."""
         if len(self._line) == 1:
             return self.burst
-        return self._line[1][2].start - first.start + self.quantum
+        return max(self._line[1][2].start - first.end, 0) + self.quantum
 
     def _call_again(self, asker: _Flow, wanted: Bytes, now: Seconds) -> Seconds:
         """When this flow's turn comes if everybody ahead takes a quantum, but soon enough to use what they leave."""
@@ -172,19 +183,20 @@ class FairBucket:
         count, ahead = len(self._line), bisect_left(self._line, asker.place)
         turn_time = self.quantum / self.rate
         wait = (ahead * self.quantum + min(wanted, self.quantum) - self._tokens) / self.rate
-        if asker.due > now:  # that turn is promised to another thread
-            wait = max(wait, asker.due - now + count * turn_time)
+        if asker.calls and asker.calls[0] <= now + wait + turn_time / 2:  # another asker will be there for that turn
+            wait = asker.calls[-1] - now + count * turn_time
         longest = max((self._spare_from - self._tokens) / self.rate, count * ASKING_INTERVAL)
         wait = max(min(wait, longest), turn_time / 4 if ahead else LEAST_WAIT)
-        asker.due = max(asker.due, now + wait)
+        insort(asker.calls, now + wait)
         return wait
 
     def _sweep(self, now: Seconds) -> None:
         self._swept_at = now
-        for place in [place for place in self._line if place[2].due + GRACE < now]:
+        for place in [place for place in self._line if place[2].is_absent(now)]:
             self._leave_line(place[2])
-        for name in [name for name, flow in self._flows.items() if flow.seen + FORGET_AFTER < now]:
-            self._leave_line(self._flows.pop(name))
+        for name, flow in list(self._flows.items()):
+            if flow.seen + FORGET_AFTER < now and flow.place is None:
+                del self._flows[name]
 
 
 def grant_from(buckets: Sequence[FairBucket], flow: Hashable, wanted: Bytes, now: Seconds) -> Grant:
