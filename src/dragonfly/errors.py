@@ -15,8 +15,8 @@
     │     OutputExists  OutputIsDirectory  OutputParentMissing  OutputUnwritable
     │     ContentDigestMismatch  ContentLengthMismatch
     └── ServiceError      one of our own services
-          DaemonUnreachable  SchedulerUnreachable  ManagerUnreachable  HostUnknown  PeerUnknown  RecordUnknown
-          DownloadForbidden  NoSourceAllowed  DownloadCancelled  DeadlineExceeded  Overloaded
+          DaemonUnreachable  DaemonStopping  SchedulerUnreachable  ManagerUnreachable  HostUnknown  PeerUnknown
+          RecordUnknown  DownloadForbidden  NoSourceAllowed  DownloadCancelled  DeadlineExceeded  Overloaded
           RemoteFailure  InternalFailure
 
 An error is raised with its facts by keyword: `SourceNotFound(url=url, status=404)`. The class docstring is the
@@ -272,6 +272,10 @@ class DaemonUnreachable(ServiceError):
     """no dfdaemon answers at {endpoint}: {reason}"""
 
     retryable = True
+
+
+class DaemonStopping(DaemonUnreachable):
+    """this host's dfdaemon is stopping"""
 
 
 class SchedulerUnreachable(ServiceError):

@@ -68,14 +68,28 @@ async def test_stream_that_is_stored_is_not_read_again_while_its_validators_hold
     assert (tmp_path / "out").read_bytes() == BYTES
 
 
-async def test_stream_that_nothing_tells_apart_is_read_anew_each_time(
+UNVERSIONED = Fault(no_length=True, ignore_range=True, headers={"ETag": None, "Last-Modified": None})
+
+
+async def test_stream_that_nothing_tells_apart_is_shared_while_it_is_new(
     cluster: LocalCluster, origin: Origin, tmp_path: Path
 ) -> None:
-    origin.fail("/stream", Fault(no_length=True, ignore_range=True, headers={"ETag": None, "Last-Modified": None}))
-    peer = cluster.peers[0]
-    await peer.download(origin.url("/stream"))
-    origin.put("/stream", BYTES[::-1])
-    await peer.download(origin.url("/stream"), output=tmp_path / "out")
+    origin.fail("/stream", UNVERSIONED)
+    outputs = [tmp_path / f"out-{number}" for number in range(4)]
+    downloads = (p.download(origin.url("/stream"), output=o) for p, o in zip(cluster.peers, outputs, strict=True))
+    done = await asyncio.gather(*downloads)
+    assert all(output.read_bytes() == BYTES for output in outputs)
+    assert not any(seen.bytes_from["BACK_TO_SOURCE"] for seen in done)
+
+
+async def test_stream_that_nothing_tells_apart_is_not_taken_from_peers_that_have_it_for_long(
+    origin: Origin, tmp_path: Path
+) -> None:
+    origin.fail("/stream", UNVERSIONED)
+    async with LocalCluster(tmp_path, peers=1, settings={"upload.shareUnversioned": "0s"}) as cluster:
+        await cluster.peers[0].download(origin.url("/stream"))
+        origin.put("/stream", BYTES[::-1])
+        await cluster.peers[0].download(origin.url("/stream"), output=tmp_path / "out")
     assert (tmp_path / "out").read_bytes() == BYTES[::-1]
 
 

@@ -37,7 +37,7 @@ def held_tasks(store: TaskStore) -> list[HeldTask]:
             stored.version.generation,
         )
         for stored in store.tasks()
-        if stored.is_finished
+        if stored.is_finished and stored.version.generation
     ]
 
 

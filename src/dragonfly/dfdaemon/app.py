@@ -111,7 +111,9 @@ class DaemonService:
         upload = GrpcServer(service_names=["dfdaemon.v2.DfdaemonUpload"])
         upload_port = upload.listen(f"{_bracketed(settings.upload.server.ip)}:{settings.upload.server.port}")
         self._host = ThisHost(settings, self._identity, upload_port)
-        add_DfdaemonUploadServicer_to_server(UploadService(engine, piece_port, self._describe), upload.server)
+        add_DfdaemonUploadServicer_to_server(
+            UploadService(engine, piece_port, self._describe, settings.upload.share_unversioned), upload.server
+        )
         socket_path = settings.download.server.socket_path
         download = GrpcServer(service_names=["dfdaemon.v2.DfdaemonDownload"])
         download.listen(local_socket.prepare(socket_path))

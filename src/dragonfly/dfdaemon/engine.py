@@ -22,12 +22,22 @@ from dragonfly.core.model import ids
 from dragonfly.core.model.ids import HostId, PeerId, TaskKey
 from dragonfly.core.model.piece import PieceGeometry, PieceSet
 from dragonfly.core.model.ranges import ByteRange
+from dragonfly.core.model.task import Priority
 from dragonfly.core.model.units import Bytes, Seconds
 from dragonfly.core.transfer.download import DownloadTerms
 from dragonfly.core.transfer.events import Cancelled
 from dragonfly.dfdaemon.flight import Flight, FlightDeck, Noticed, PieceArrived, Update
 from dragonfly.dfdaemon.request import DownloadRequest
-from dragonfly.errors import DiskFull, DragonflyError, Overloaded, SourceChanged, SourceError
+from dragonfly.errors import (
+    DaemonStopping,
+    DiskFull,
+    DownloadCancelled,
+    DownloadForbidden,
+    DragonflyError,
+    Overloaded,
+    SourceChanged,
+    SourceError,
+)
 from dragonfly.source.credentials import has_credentials
 from dragonfly.source.http_address import shown
 from dragonfly.source.protocol import Source, SourceEntry, SourceRequest, SourceStat
@@ -114,7 +124,9 @@ class Engine:
         Raises what the origin or the disk says against it: SourceError, StorageError, InvalidInput; Overloaded.
         """
         if self._is_stopping:
-            raise Overloaded(reason="this daemon is stopping")
+            raise DaemonStopping
+        if request.priority is Priority.LEVEL1:  # also of what is here already, which no scheduler is asked about
+            raise DownloadForbidden(reason="its priority, LEVEL1, forbids downloads")
         source = self.sources.of(request.source.url)
         stat, notice = await self._ask_origin(request, source)
         span = request.span_within(stat.content_length)
@@ -155,7 +167,7 @@ class Engine:
         async with self._lock(key):
             tasks = [task for flight, task in self._flights.items() if flight.key == key]
             for flight in self.flights_of(key):
-                flight.end()
+                flight.end(DownloadCancelled())
             if tasks:
                 await asyncio.wait(tasks)
             await asyncio.to_thread(self.store.delete, key)
@@ -165,7 +177,7 @@ class Engine:
         self._is_stopping = True
         self.sources.close()  # or threads would wait for origins that say nothing
         for flight in self._flights:
-            flight.end()
+            flight.end(DaemonStopping())
         await asyncio.gather(*self._prefetches.values(), *self._flights.values(), return_exceptions=True)
         for threads in (self._ask, self.output_threads):
             threads.shutdown(wait=False, cancel_futures=True)
@@ -195,7 +207,7 @@ class Engine:
     async def _join(self, request: DownloadRequest, source: Source, stat: SourceStat, span: ByteRange | None) -> Seat:
         async with self._lock(request.key):
             if self._is_stopping:
-                raise Overloaded(reason="this daemon is stopping")
+                raise DaemonStopping
             running = self.flights_of(request.key)
             for flight in running:
                 if difference := flight.stat.version.difference(stat.version):

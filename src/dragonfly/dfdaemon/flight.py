@@ -188,10 +188,10 @@ class Flight:
         """Hand an event to the machine; only from the loop."""
         self._inbox.put_nowait(event)
 
-    def end(self) -> None:
-        """End it, whoever wants it."""
+    def end(self, error: DragonflyError) -> None:
+        """End it, whoever wants it; they are told why."""
         self.users = 0
-        self.post(Cancelled())
+        self.post(Cancelled(error))
 
     async def has_let_go(self) -> bool:
         """Wait a while for the threads of a flight that is over; whether they have all returned."""

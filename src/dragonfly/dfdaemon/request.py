@@ -8,11 +8,11 @@ from dragonfly.core.model.ids import TaskId, TaskKey, blob_task_id, content_task
 from dragonfly.core.model.piece import check_requested_piece_length
 from dragonfly.core.model.principal import Principal
 from dragonfly.core.model.ranges import ByteRange, parse_range_header
-from dragonfly.core.model.task import TaskKind
+from dragonfly.core.model.task import Priority, TaskKind
 from dragonfly.core.model.units import Bytes
 from dragonfly.errors import InvalidInput, InvalidRange, InvalidUrl, OutputUnwritable, UnsupportedFeature
 from dragonfly.source.protocol import SourceRequest
-from dragonfly.wire.convert import range_from_pb
+from dragonfly.wire.convert import priority_from_pb, range_from_pb
 from dragonfly.wire.pb import common_pb2
 
 
@@ -73,6 +73,10 @@ class DownloadRequest:
     def wants_content(self) -> bool:
         """Whether the caller wants the bytes themselves, in the answers."""
         return self.wire.need_piece_content
+
+    @property
+    def priority(self) -> Priority:
+        return priority_from_pb(self.wire.priority)
 
     @property
     def is_prefetch(self) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from dragonfly.dfdaemon.merge import merged
 from dragonfly.dfdaemon.request import DownloadRequest
 from dragonfly.errors import DragonflyError, TaskNotFound
 from dragonfly.net.grpc_server import Context
+from dragonfly.storage.store import StoredTask
 from dragonfly.wire.pb import common_pb2, dfdaemon_pb2
 from dragonfly.wire.pb.dfdaemon_pb2_grpc import DfdaemonUploadServicer
 
@@ -27,10 +29,16 @@ SYNC_HOST_INTERVAL: Seconds = 1.0  # upstream: a parent samples its link over on
 
 
 class UploadService(DfdaemonUploadServicer):
-    """`piece_port` is where the piece server listens; `host` describes this host with fresh figures."""
+    """`piece_port` is where the piece server listens; `host` describes this host with fresh figures.
 
-    def __init__(self, engine: Engine, piece_port: int, host: Callable[[], common_pb2.Host]) -> None:
+    `share_unversioned` is how long a file that nothing tells from a newer one is given to peers.
+    """
+
+    def __init__(
+        self, engine: Engine, piece_port: int, host: Callable[[], common_pb2.Host], share_unversioned: Seconds
+    ) -> None:
         self._engine, self._piece_port, self._host = engine, piece_port, host
+        self._share_unversioned = share_unversioned
 
     async def DownloadTask(
         self, request: dfdaemon_pb2.DownloadTaskRequest, context: Context
@@ -65,6 +73,11 @@ class UploadService(DfdaemonUploadServicer):
             if not waiting:
                 return
 
+    def _is_old(self, stored: StoredTask) -> bool:
+        """Whether a copy that nothing tells from a newer one has been here for too long to be given to others."""
+        finished_at = stored.updated_at if stored.finished_at is None else stored.finished_at
+        return time.time() - finished_at >= self._share_unversioned
+
     async def _leaves(self, task_id: str, piece: Piece) -> bytes:
         """What the piece's leaves hash to; empty where that was not computed, or the piece is gone already."""
         key = self._engine.find(task_id)
@@ -89,7 +102,8 @@ class UploadService(DfdaemonUploadServicer):
         if stored is None or key is None:
             raise TaskNotFound(task_id=task_id)
         ours = stored.version.generation
-        if generation and ours and generation != ours:
+        is_other = generation and ours and generation != ours
+        if is_other or (not ours and not flights and self._is_old(stored)):
             raise TaskNotFound(task_id=task_id)
         if not flights or any(flight.span is not None for flight in flights):
             for piece in await asyncio.to_thread(store.pieces, key):

@@ -136,6 +136,8 @@ class UploadSettings(Section):
     """Certificates for calls to other peers."""
     disable_shared: Flag = False
     """Tell the scheduler not to offer this host as a parent."""
+    share_unversioned: Duration = 10.0
+    """How long a file of unknown length and without ETag or date is given to peers: nothing tells a newer one. Ours."""
     bandwidth_limit: Size = 50 * GB
     """Bytes per second of all uploads."""
 

@@ -136,9 +136,11 @@ class Talk:
 
     def _hear(self, response: scheduler_pb2.AnnouncePeerResponse, address: str) -> None:
         heard = read_response(response, address)
-        self._is_answered |= not isinstance(heard.event, RootsTold)
         self._addresses |= heard.addresses
-        self._flight.learn_roots(heard.roots)
+        if isinstance(heard.event, RootsTold):
+            self._flight.learn_roots(heard.roots)
+        else:
+            self._is_answered = True
         self._flight.post(heard.event)
         if heard.content_length is not None:
             self._flight.settle_length(heard.content_length)

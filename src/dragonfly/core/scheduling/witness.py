@@ -53,6 +53,8 @@ def witnesses(swarm: Swarm, edition: Edition, since: Seconds = float("-inf")) ->
 
 def can_promise(swarm: Swarm, peer: Peer) -> bool:
     edition = peer.edition
+    if not edition.generation:  # what nothing tells from a newer one may be another thing when it is read again
+        return False
     if edition.geometry is not None and edition.geometry.piece_count > MAX_CONCEDED:
         return False
     if not is_cut_alike(peer, edition):

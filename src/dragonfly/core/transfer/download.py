@@ -377,7 +377,7 @@ class Download:
         return self._fail(event.error)
 
     def _on_cancelled(self, event: Cancelled, now: Seconds) -> list[Command]:
-        return self._fail(DownloadCancelled())
+        return self._fail(event.error)
 
     def _finish(self, *, from_source: bool) -> list[Command]:
         self.phase = Phase.FINISHED

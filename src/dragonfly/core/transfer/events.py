@@ -1,11 +1,11 @@
 """What happened to a download. The shell posts these; `Download.handle` is the only reader."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dragonfly.core.model.ids import HostId, PeerId
 from dragonfly.core.model.piece import Piece, PieceNumber
 from dragonfly.core.model.units import Bytes
-from dragonfly.errors import DragonflyError
+from dragonfly.errors import DownloadCancelled, DragonflyError
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,9 @@ class FetchGivenUp:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """Nobody wants the download any more."""
+    """Nobody wants the download any more, or something else ends it."""
+
+    error: DragonflyError = field(default_factory=DownloadCancelled)
 
 
 @dataclass(frozen=True, slots=True)
