@@ -482,6 +482,15 @@ def test_parts_of_an_unfinished_task_are_found_at_their_place(store: TaskStore) 
             store.content_path(KEY, span)
 
 
+def test_a_part_of_a_task_of_unknown_length_is_found_once_it_is_here(store: TaskStore) -> None:
+    store.create(KEY, OPEN, ORIGIN)
+    write(store, KEY, ONE)
+    assert store.content_path(KEY, ByteRange(1500, 500)).read_bytes()[1000:2000] == content_of(ONE)
+    for span in (ByteRange(1500, 501), ByteRange(0, 1 << 60)):
+        with pytest.raises(TaskNotFound):
+            store.content_path(KEY, span)
+
+
 def test_a_task_of_unknown_length_grows_until_its_length_is_settled(store: TaskStore) -> None:
     store.create(KEY, OPEN, ORIGIN)
     for number in (ONE, ZERO):

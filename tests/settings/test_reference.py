@@ -16,6 +16,7 @@ def test_page_tells_keys_defaults_and_what_has_no_effect() -> None:
     assert "| `download.pieceTimeout` | `6m` | How long one piece may take. |" in text
     assert "| `proxy.rules[].useTLS` | `false` | *No effect yet.* " in text
     assert "| `upload.server.port` | `4000` |" in text
+    assert "| `storage.fileMode` | `0600` |" in text
 
 
 def test_no_row_of_a_table_has_a_stray_column() -> None:

@@ -65,7 +65,7 @@ class StorageDirectory:
     def create_file(self, path: Path, length: Bytes, *, sparse: bool) -> int:
         """A new file of this length, opened, with its disk blocks taken unless `sparse`. Raises OSError."""
         with suppress(FileExistsError):
-            path.parent.mkdir()
+            path.parent.mkdir(mode=self._directory_mode & 0o700)
             path.parent.chmod(self._directory_mode)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, self._file_mode)
         try:

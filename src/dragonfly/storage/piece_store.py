@@ -320,7 +320,7 @@ class PieceStore:
         """The file that holds the whole content of a finished task, or at least `span` of it. Raises TaskNotFound."""
         with self._lock:
             task = self._task(key)
-            wanted = PieceSet(task.geometry.pieces_in(span)) if span else task.have | PieceSet()
+            wanted = _pieces_in(span, task.geometry) if span else task.have | PieceSet()
             if (task.finished_at is None and span is None) or wanted - task.have:
                 raise _task_not_found(key)
             end = min(span.end, task.geometry.content_length) if span else task.geometry.content_length
@@ -561,6 +561,15 @@ def is_intact(fd: int, piece: Piece) -> bool:
     """Whether the piece's bytes have its checksum. Raises OSError."""
     value = crc32_of_file(fd, piece.offset, piece.length)
     return value is not None and str(Digest.crc32(value)) == piece.digest
+
+
+def _pieces_in(span: ByteRange, geometry: PieceGeometry) -> PieceSet:
+    """As `geometry.pieces_in`, without counting one by one: a span of an open task may hold millions."""
+    end = min(span.end, geometry.content_length)
+    if span.start >= end:
+        return PieceSet()
+    first, last = span.start // geometry.piece_length, (end - 1) // geometry.piece_length
+    return PieceSet.full(last + 1) - PieceSet.full(first)
 
 
 def _task_not_found(key: TaskKey) -> TaskNotFound:
