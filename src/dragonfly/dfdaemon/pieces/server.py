@@ -343,7 +343,7 @@ class PieceServer:
             if waits_for is Next.ROOM:
                 if not answer.moved or not self._queue.empty():
                     return _Then.AWAIT_ROOM
-            elif waits_for is Next.LATER:
+            elif waits_for is Next.GRANT:
                 return self._sleep(child, answer.pause)
             elif now > child.deadline:
                 raise TimeoutError("the piece does not grow")
@@ -406,7 +406,7 @@ class PieceServer:
                 return Answer.with_piece(key, self._store.open_piece(key, number), request.tag)
             with ExitStack() as held:
                 follower = held.enter_context(self._store.follow_piece(key, number))
-                if follower.digest and follower.wait_beyond(0, 0.0):
+                if follower.digest and follower.wait_beyond(-1, 0.0):
                     answer = self._growing(key, follower, request)
                     held.pop_all()
                     return answer
