@@ -156,7 +156,7 @@ class Follower(Leaving):
         growth = self._growth
         with self._store.changed:
             self._store.changed.wait_for(lambda: growth.is_over or growth.watermark > count, timeout)
-            if growth.is_over and growth.piece is None:
+            if growth.is_over and growth.piece is None and growth.watermark <= count:
                 raise PieceNotFound(number=self.number, task_id="?")
             return growth.watermark
 

@@ -8,7 +8,7 @@ have another digest; its last byte waits until the piece is kept.
 import time
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import Final, Protocol
+from typing import Protocol
 
 from dragonfly.core.model.ids import TaskKey
 from dragonfly.core.model.units import Bytes, Seconds
@@ -16,8 +16,6 @@ from dragonfly.dfdaemon.pieces.channel import SENDFILE_LENGTH, Channel
 from dragonfly.errors import PieceNotFound, TaskNotFound
 from dragonfly.storage.store import PieceFollower, PieceReader
 from dragonfly.wire.vortex import ContentHead, Refusal, RefusalCode, Tag
-
-COMMIT_POLL: Final[Seconds] = 0.002  # all leaves are here; the keeping of a piece takes less than this
 
 Grant = Callable[[TaskKey, Bytes], tuple[Bytes, Seconds]]
 """How many of the wanted bytes may go now; where none may, after how many seconds to ask again."""
@@ -28,8 +26,8 @@ class Next(Enum):
 
     NOTHING = auto()  # it is sent
     ROOM = auto()  # for the child to take what was sent
-    LATER = auto()  # for its `pause` to pass: the limit, or the piece being kept
-    BYTES = auto()  # for the piece to grow
+    GRANT = auto()  # for its `pause` to pass
+    BYTES = auto()  # for the piece to grow, or to be kept
 
 
 class Content(Protocol):
@@ -38,8 +36,6 @@ class Content(Protocol):
     fd: int
     position: Bytes
     length: Bytes
-    is_held: bool
-    """Whether all bytes are here but the last one may not go yet."""
 
     def ready(self) -> Bytes:
         """How much of it may be sent. Raises ConnectionError where the piece will not come."""
@@ -56,7 +52,6 @@ class WholePiece:
 
     def __init__(self, reader: PieceReader) -> None:
         self._reader = reader
-        self.is_held = False
         self.fd, self.position, self.length = reader.fd, reader.position, reader.piece.length
 
     def ready(self) -> Bytes:
@@ -75,21 +70,21 @@ class GrowingPiece:
     def __init__(self, follower: PieceFollower, kept_digest: Callable[[], str | None]) -> None:
         self._follower = follower
         self._kept_digest = kept_digest
-        self._is_kept = self.is_held = False
+        self._is_kept = False
         self.digest = follower.digest
         self.fd, self.position, self.length = follower.fd, follower.position, follower.length
 
     def ready(self) -> Bytes:
-        count = self._looked(self.length, 0.0)
+        count = self._looked(-1, 0.0)
         if count < self.length or self._is_kept:
             return count
         digest = self._kept_digest()
         self._check(digest or self.digest)
-        self._is_kept, self.is_held = digest is not None, digest is None
+        self._is_kept = digest is not None
         return count if self._is_kept else count - 1
 
     def wait_beyond(self, count: Bytes, timeout: Seconds) -> None:
-        self._looked(count, timeout)
+        self._looked(self.length if count == self.length - 1 else count, timeout)  # the last byte waits for the keeping
 
     def close(self) -> None:
         self._follower.__exit__(None, None, None)
@@ -100,6 +95,8 @@ class GrowingPiece:
         except (PieceNotFound, TaskNotFound) as error:
             raise ConnectionError("the piece was given up while it was sent on") from error
         self._check(self._follower.digest)
+        if self._follower.length != self.length:
+            raise ConnectionError("the piece is shorter than was told")
         return count
 
     def _check(self, digest: str) -> None:
@@ -184,11 +181,10 @@ class Answer:
             assert self._content is not None
             ready = self._content.ready() - self._sent
             if ready == 0:
-                self.pause = COMMIT_POLL
-                return Next.LATER if self._content.is_held else Next.BYTES
+                return Next.BYTES
             count = self._allowed(min(ready, SENDFILE_LENGTH), grant)
             if count == 0:
-                return Next.LATER
+                return Next.GRANT
             sent = channel.send_file(self._content.fd, self._content.position + self._sent, count)
             if sent == 0:
                 raise ConnectionError("the content file is shorter than its piece")

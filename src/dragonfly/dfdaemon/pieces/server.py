@@ -42,7 +42,7 @@ from dragonfly.core.model.units import Bytes, Seconds
 from dragonfly.dfdaemon.pieces.answer import Answer, Grant, Next
 from dragonfly.dfdaemon.pieces.child import Arrival, Child
 from dragonfly.dfdaemon.pieces.places import Places
-from dragonfly.dfdaemon.pieces.socket import Address, family_of, text_of, tune
+from dragonfly.dfdaemon.pieces.socket import Address, family_of, text_of, tune, widen
 from dragonfly.dfdaemon.pieces.tls import PieceTls
 from dragonfly.errors import DragonflyError, PieceNotFound, ProtocolViolation, ServiceError, TaskNotFound
 from dragonfly.storage.store import PieceFollower, TaskStore
@@ -53,6 +53,7 @@ log = logging.getLogger(__name__)
 BACKLOG: Final = 1024
 LINGER: Final[Seconds] = 0.02  # a child asks again some hundred microseconds after a piece; 20 ms spares a slow one too
 PARK_AFTER: Final[Seconds] = 0.2
+WIDE_CHILDREN: Final = 32  # so many have large send buffers, so that stalled ones cannot take the kernel's memory
 SWEEP_EVERY: Final[Seconds] = 1.0
 ACCEPT_PAUSE: Final[Seconds] = 0.2  # after the process ran out of descriptors
 WAIT_SLICE: Final[Seconds] = 0.25  # how late a worker that waits for a piece notices that the server stops
@@ -199,6 +200,8 @@ class PieceServer:
             connected.close()
             return True
         tune(connected)
+        if len(self._children) < WIDE_CHILDREN:
+            widen(connected, socket.SO_SNDBUF)
         child = Child(connected, address[:2], PARK_AFTER, self._tls)
         self._children.join(child, child.ip)
         self._await_request(child, self._header_timeout)
@@ -340,7 +343,7 @@ class PieceServer:
             if waits_for is Next.ROOM:
                 if not answer.moved or not self._queue.empty():
                     return _Then.AWAIT_ROOM
-            elif waits_for is Next.LATER:
+            elif waits_for is Next.GRANT:
                 return self._sleep(child, answer.pause)
             elif now > child.deadline:
                 raise TimeoutError("the piece does not grow")
@@ -403,7 +406,7 @@ class PieceServer:
                 return Answer.with_piece(key, self._store.open_piece(key, number), request.tag)
             with ExitStack() as held:
                 follower = held.enter_context(self._store.follow_piece(key, number))
-                if follower.digest and follower.wait_beyond(0, 0.0):
+                if follower.digest and follower.wait_beyond(-1, 0.0):
                     answer = self._growing(key, follower, request)
                     held.pop_all()
                     return answer
