@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Sequence
 from threading import Lock
 from typing import Final
 
-from dragonfly.core.model.units import Bytes, Seconds
+from dragonfly.core.model.units import Bytes, KiB, Seconds
 from dragonfly.core.transfer.bandwidth import FairBucket, Grant, grant_from
 from dragonfly.errors import DownloadCancelled
 
@@ -18,6 +18,8 @@ UNLIMITED: Final[Bytes] = 50 * 10**9
 """Bytes per second from which on a limit is none: the reference's default, more than any host's links carry."""
 
 WAIT_SLICE: Final[Seconds] = 0.25  # how late a stopped download is noticed
+PORTIONS_PER_TURN: Final = 4  # what a dozen busy threads were granted and did not move yet stays below 3 % of a second
+LEAST_PORTION: Final[Bytes] = KiB
 
 Clock = Callable[[], Seconds]
 Sleep = Callable[[Seconds], object]
@@ -38,8 +40,9 @@ class Limiter:
 
     @property
     def portion(self) -> Bytes:
-        """How much to move at a time so that the limit holds over any second and everybody has short turns."""
-        return min((bucket.quantum for bucket in self._limiting()), default=UNLIMITED)
+        """How much to move at a time so that the limit holds over any second, however many threads are at it."""
+        quantum = min((bucket.quantum for bucket in self._limiting()), default=UNLIMITED)
+        return max(quantum // PORTIONS_PER_TURN, min(quantum, LEAST_PORTION))
 
     def grant(self, flow: Hashable, wanted: Bytes) -> Grant:
         """How many of `wanted` bytes may move now, or when to ask again. Never waits."""
