@@ -1,4 +1,4 @@
-"""A daemon tells schedulers what it holds: over real gRPC, to a real scheduler that starts, forgets and starts again."""
+"""A daemon tells schedulers what it holds: over real gRPC, to real schedulers that start, forget and start again."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager

@@ -1,8 +1,10 @@
 """The AnnouncePeer stream's messages, and those that tell of held tasks."""
 
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
+from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -116,18 +118,13 @@ def test_held_task_that_cannot_be_is_refused(change: dict[str, object]) -> None:
         held_tasks_from_pb(announcement(message))
 
 
-@given(st.binary(max_size=200))
+@given(st.binary(max_size=127))
 def test_announcement_made_of_any_bytes_is_read_or_refused(wire: bytes) -> None:
     """Attack 43."""
     message = announcement()
-    try:
-        message.MergeFromString(b"\xc2\x3e" + bytes([len(wire) % 128]) + wire[: len(wire) % 128])
-    except Exception:  # protobuf's own refusal
-        return
-    try:
+    with suppress(DecodeError, InvalidInput):
+        message.MergeFromString(b"\xc2\x3e" + bytes([len(wire)]) + wire)  # as one held task
         held_tasks_from_pb(message)
-    except InvalidInput:
-        pass
 
 
 def test_seed_is_woken_for_the_part_and_finds_out_the_rest_by_itself() -> None:

@@ -272,6 +272,31 @@ def test_each_task_has_its_own_order_of_seeds() -> None:
     assert first == {"seed-1", "seed-2", "seed-3"}
 
 
+# --- files of unknown length
+
+
+def test_file_of_unknown_length_is_read_by_one_seed_and_offered_to_all_who_wait() -> None:
+    play, unknown = with_seeds("seed"), task(None)
+    assert only(play.register("a", description=unknown), TriggerSeedPeer).task == unknown
+    assert play.register("b", description=unknown) == []
+    play.register("seed", description=unknown, need_back_to_source=True)
+    offers = of_kind(play.at_source("seed"), OfferParents)
+    assert {offer.peer_id for offer in offers} == {"a", "b"}
+    assert all(parent.task.geometry is None for offer in offers for parent in offer.parents)
+    for number in (0, 4000):
+        play.piece("seed", number)
+    assert list(play.machine.peers[PeerId("seed")].pieces) == [0, 4000]
+
+
+def test_peers_that_know_the_length_and_peers_that_do_not_feed_each_other(play: Play) -> None:
+    play.register("a", description=task(None))
+    play.at_source("a")
+    assert parents_of(play.register("b"), "b") == ["a"]
+    play.source_finished("a")
+    assert "a" in parents_of(play.register("c", description=task(None)), "c")
+    assert "a" in parents_of(play.register("d", interest=SECOND), "d")
+
+
 # --- parts
 
 FIRST, SECOND = ByteRange(0, 1000), ByteRange(9 * MiB, 1000)  # in pieces 0 and 2

@@ -24,15 +24,13 @@ Roots = tuple[tuple[int, bytes], ...]
 class Edition:
     """`members` counts its peers; `listeners` has how many roots each was told.
 
-    `settled_length` is a length the origin did not tell, from a witness that read to the end. `is_whole`: every piece
-    of it is known, as far as anybody who has all of it could say. `told_at` is when news went out last, `is_due`
-    whether a reminder is set for the next.
+    `settled_length` is a length the origin did not tell, from a witness that read to the end. `told_at` is when news
+    went out last, `is_due` whether a reminder is set for the next.
     """
 
     __slots__ = (
-        *("_order", "_recent", "_roots"),
-        *("generation", "geometry", "is_due", "is_whole", "listeners", "members", "settled_length"),
-        "told_at",
+        *("_is_whole", "_order", "_recent", "_roots"),
+        *("generation", "geometry", "is_due", "listeners", "members", "settled_length", "told_at"),
     )
 
     def __init__(self, generation: str) -> None:
@@ -40,7 +38,7 @@ class Edition:
         self.geometry: PieceGeometry | None = None
         self.settled_length: Bytes | None = None
         self.members = 0
-        self.is_whole = self.is_due = False
+        self.is_due = self._is_whole = False
         self.told_at: Seconds = float("-inf")
         self.listeners: dict[PeerId, int] = {}
         self._roots: dict[int, bytes] = {}
@@ -56,6 +54,14 @@ class Edition:
             return False
         return self.generation != other.generation
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether every piece of it is known, as far as anybody can say who has them all."""
+        geometry = self.geometry
+        if not self._is_whole and geometry is not None and len(self._order) >= geometry.piece_count:
+            self._is_whole = all(number in self._roots for number in range(geometry.piece_count))
+        return self._is_whole
+
     def root(self, number: int) -> bytes | None:
         """The root of a piece, empty where none will come; None while the piece is not known."""
         return self._roots.get(number)
@@ -68,15 +74,19 @@ class Edition:
         self._order.append(number)
         return True
 
-    def concede(self, numbers: Iterable[int]) -> bool:
-        """These pieces are there and nobody will tell their roots; whether any of them was unknown."""
+    def concede(self, numbers: Iterable[int], *, are_all: bool = False) -> bool:
+        """These pieces are there and nobody will tell their roots; whether any of them was unknown.
+
+        `are_all`: there are no more than these and those known.
+        """
+        self._is_whole |= are_all
         before = len(self._order)
         for number in numbers:
             self.learn(number, b"")
         return len(self._order) > before
 
     def knows(self, numbers: Iterable[int]) -> bool:
-        return self.is_whole or all(number in self._roots for number in numbers)
+        return all(number in self._roots for number in numbers)
 
     def since(self, count: int) -> list[Roots]:
         """What became known after the first `count` roots, in portions for one message each; made once for many."""

@@ -35,19 +35,15 @@ from dragonfly.core.scheduling.commands import (
     CallAgainAt,
     CloseStream,
     Command,
-    NoteOtherRoot,
     OfferBackToSource,
     OfferEmpty,
     OfferMetadataOnly,
     OfferParents,
     RefusePeer,
-    TellLength,
-    TellRoots,
     TriggerSeedPeer,
 )
 from dragonfly.core.scheduling.config import SchedulingConfig
 from dragonfly.core.scheduling.dag import can_carry, drop_parents, link, unlink
-from dragonfly.core.scheduling.editions import Edition
 from dragonfly.core.scheduling.evaluator import Evaluator, WeightedEvaluator
 from dragonfly.core.scheduling.expiry import HostReview, Reminders, RootsDue, Subject, SwarmRecheck
 from dragonfly.core.scheduling.held import held_peer_id, is_held_peer_id
@@ -64,7 +60,7 @@ from dragonfly.core.scheduling.seeding import (
     seed_to_wake,
 )
 from dragonfly.core.scheduling.swarm import Swarm
-from dragonfly.core.scheduling.witness import can_promise, concede, is_cut_alike, is_witness, witnesses
+from dragonfly.core.scheduling.telling import RootTeller
 from dragonfly.errors import DownloadForbidden, DragonflyError, HostUnknown, InvalidIdentifier
 
 BACKBONE_SAMPLE_SIZE = 4  # a crowd is tied into the backbone first; its exchange edges come from whole samples
@@ -83,6 +79,7 @@ class Scheduler:
         self._selector = Selector(rng, evaluator or WeightedEvaluator(config.weights))
         self._seeds: dict[HostId, HostRecord] = {}
         self._reminders = Reminders()
+        self._teller = RootTeller(config, self._reminders, self._do)
         self._call_numbers = count(1)
         self._called_for: Seconds | None = None  # the earliest CallAgainAt that is still to come
         self._now: Seconds = 0.0
@@ -118,6 +115,7 @@ class Scheduler:
     def handle(self, event: happened.Event, now: Seconds) -> list[Command]:
         """Take in what happened at `now` (never earlier than before) and return what to do about it, in order."""
         self._now, self._commands = now, []
+        self._teller.now = now
         self._handlers[type(event)](event)
         self._ask_for_time()
         return self._commands
@@ -357,7 +355,9 @@ class Scheduler:
         self._ground(swarm, peer)
 
     def _offer(self, swarm: Swarm, peer: Peer) -> None:
-        self._promise_roots(swarm, peer)
+        self._teller.promise(swarm, peer)
+        if not peer.edition.is_whole and peer.id in peer.edition.listeners:
+            self._recheck_within(swarm, self.config.source_patience)
         offered = tuple(parent.as_parent(swarm.description) for parent in peer.parents.values())
         self._answer(peer, OfferParents(peer.id, offered))
 
@@ -442,14 +442,15 @@ class Scheduler:
             return
         peer.pieces.add(event.number)
         if event.parent_id is None and peer.standing is Standing.SOURCE:
-            self._learn_root(self.swarms[peer.task], peer, event.number, event.root)
+            self._teller.learn(self.swarms[peer.task], peer, event.number, event.root)
         parent = peer.parents.get(event.parent_id) if event.parent_id is not None else None
         if parent is not None:
             self._touch(parent)
 
     def _has_piece(self, peer: Peer, number: int) -> bool:
         """Whether the task has such a piece, as far as its geometry is known; a number is hostile input."""
-        return 0 <= number < (peer.geometry.piece_count if peer.geometry else MAX_PIECE_COUNT)
+        geometry = peer.geometry or peer.edition.geometry
+        return 0 <= number < (geometry.piece_count if geometry else MAX_PIECE_COUNT)
 
     def _piece_failed(self, event: happened.PieceFailed) -> None:
         """Only a parent the peer was offered can be complained of, and only once for each host that complains."""
@@ -477,27 +478,14 @@ class Scheduler:
         swarm = self.swarms[peer.task]
         self._do(CloseStream(peer.id))
         drop_parents(peer)
-        if is_witness(swarm, peer):
-            self._hear_out(swarm, peer, event)
+        length = event.content_length if isinstance(event, happened.PeerBackToSourceFinished) else None
+        self._teller.finish(swarm, peer, length)
         if peer.interest is None:
             swarm.step(TaskStep.SUCCEED, self._now)
             swarm.failure = ""
         if peer.standing is not Standing.APART:
             self._hold(swarm, peer)
             self._settle(swarm)
-
-    def _hear_out(
-        self, swarm: Swarm, witness: Peer, event: happened.PeerFinished | happened.PeerBackToSourceFinished
-    ) -> None:
-        """A witness has told all it will ever tell, and maybe learnt where the content ends."""
-        edition = witness.edition
-        if concede(edition, witness, has_all=True):
-            self._spread_roots(swarm, edition)
-        length = event.content_length if isinstance(event, happened.PeerBackToSourceFinished) else None
-        if length is not None and edition.settled_length is None:
-            edition.settled_length = length
-            for peer_id in edition.listeners:
-                self._do(TellLength(peer_id, length))
 
     def _hold(self, swarm: Swarm, peer: Peer) -> None:
         """It has what it wanted, and serves it. For one copy one peer stands: that which more of the others know."""
@@ -628,7 +616,8 @@ class Scheduler:
             if peer.standing is Standing.WAITING:
                 self._decide(swarm, peer)
         self._wake_for_stranded(swarm)
-        self._give_up_roots(swarm)
+        if self._teller.give_up(swarm):
+            self._recheck_within(swarm, self.config.source_patience)
         self._forget_if_empty(swarm)
 
     def _feed_waiting(self, swarm: Swarm) -> None:
@@ -653,95 +642,14 @@ class Scheduler:
         seen = set()
         for peer in swarm.stranded.values():
             wanted = (peer.generation, peer.geometry, peer.interest)
-            if wanted in seen or any(provider.covers(peer) for provider in swarm.providers()):
+            if not peer.wakes_seed or wanted in seen:
+                continue
+            seen.add(wanted)
+            if any(provider.covers(peer) for provider in swarm.providers()):
                 continue
             seed = seed_to_wake(swarm, peer, self._healthy_seeds(), self._now, self.config)
             if seed is not None:
                 self._wake(swarm, seed, peer)
-                seen.add(wanted)
-
-    # --- roots
-
-    def _promise_roots(self, swarm: Swarm, peer: Peer) -> None:
-        """With its first parents a peer is promised the roots, or is not; later ones bring it what it has missed."""
-        edition, is_first = peer.edition, not peer.is_offered
-        peer.is_offered = True
-        if is_first and peer.takes_unasked and can_promise(swarm, peer):
-            edition.listeners[peer.id] = 0
-            if not edition.is_whole:
-                self._recheck_within(swarm, self.config.source_patience)
-            if not len(edition):
-                self._do(TellRoots(peer.id, ()))
-        self._tell_roots(peer)
-        if peer.id in edition.listeners and edition.settled_length is not None:
-            self._do(TellLength(peer.id, edition.settled_length))
-
-    def _tell_roots(self, peer: Peer) -> None:
-        """What a listener was not told yet."""
-        edition = peer.edition
-        told = edition.listeners.get(peer.id)
-        if told is None or told == len(edition):
-            return
-        edition.listeners[peer.id] = len(edition)
-        for roots in edition.since(told):
-            self._do(TellRoots(peer.id, roots))
-
-    def _learn_root(self, swarm: Swarm, source: Peer, number: int, root: bytes) -> None:
-        """A source has a piece. A witness's word on it is kept; another's report is heard where no witness is left."""
-        if is_witness(swarm, source):
-            first = source.edition.root(number)
-            if first and root and first != root:
-                self._do(NoteOtherRoot(source.id, source.task, number))
-            if source.edition.learn(number, root):
-                self._spread_roots(swarm, source.edition)
-            return
-        for edition in swarm.editions.values():
-            is_heard = edition.listeners and not source.edition.differs_from(edition) and is_cut_alike(source, edition)
-            if is_heard and not self._is_witness_at_work(swarm, edition) and edition.learn(number, b""):
-                self._spread_roots(swarm, edition)
-
-    def _is_witness_at_work(self, swarm: Swarm, edition: Edition) -> bool:
-        return any(witnesses(swarm, edition, since=self._now - self.config.source_patience))
-
-    def _spread_roots(self, swarm: Swarm, edition: Edition) -> None:
-        """Tell the listeners at once, or, where they were told a moment ago, when that is a moment longer ago."""
-        config, listeners = self.config, len(edition.listeners)
-        due = edition.told_at + max(config.root_interval, listeners / config.root_message_rate)
-        if not listeners or edition.is_due:
-            return
-        if due <= self._now:
-            self._tell_listeners(edition)
-        else:
-            edition.is_due = True
-            self._reminders.set(due, RootsDue(swarm.description.key, edition.generation))
-
-    def _tell_due_roots(self, subject: RootsDue) -> None:
-        swarm = self.swarms.get(subject.task)
-        edition = swarm.editions.get(subject.generation) if swarm is not None else None
-        if edition is not None and edition.is_due:
-            self._tell_listeners(edition)
-
-    def _tell_listeners(self, edition: Edition) -> None:
-        """All but those that read the origin themselves: they are told when they are offered parents again."""
-        edition.told_at, edition.is_due = self._now, False
-        for peer_id in edition.listeners:
-            peer = self.peers[peer_id]
-            if peer.standing is not Standing.SOURCE:
-                self._tell_roots(peer)
-
-    def _give_up_roots(self, swarm: Swarm) -> None:
-        """Where no witness is at work, what others have and it did not tell of is taken by its checksum."""
-        for edition in swarm.editions.values():
-            if edition.is_whole or not edition.listeners:
-                continue
-            self._recheck_within(swarm, self.config.source_patience)
-            if self._is_witness_at_work(swarm, edition):
-                continue
-            known = len(edition)
-            for peer in swarm.providers():
-                concede(edition, peer, has_all=peer.standing is Standing.HOLDER)
-            if len(edition) > known:
-                self._spread_roots(swarm, edition)
 
     # --- time
 
@@ -786,6 +694,12 @@ class Scheduler:
                 self._recheck_within(swarm, call.until - self._now)
         self._settle(swarm)
 
+    def _tell_due_roots(self, subject: RootsDue) -> None:
+        swarm = self.swarms.get(subject.task)
+        edition = swarm.editions.get(subject.generation) if swarm is not None else None
+        if swarm is not None and edition is not None:
+            self._teller.tell_due(swarm, edition)
+
     def _review_host(self, subject: HostReview) -> None:
         """Once in each interval of the host: is it silent, and are any of its peers idle?"""
         record = self.hosts.get(subject.host_id)
@@ -816,7 +730,7 @@ class Scheduler:
             self.swarms.pop(swarm.description.key, None)
 
     def _config_changed(self, event: happened.ConfigChanged) -> None:
-        self.config = event.config
+        self.config = self._teller.config = event.config
         self._selector = Selector(self._rng, self._plugin or WeightedEvaluator(event.config.weights))
         for record in self.hosts.values():
             record.upload_limit = self._upload_limit(record)

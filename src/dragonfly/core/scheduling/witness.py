@@ -68,14 +68,10 @@ def can_promise(swarm: Swarm, peer: Peer) -> bool:
 
 def is_known(portion: Portion) -> bool:
     """Whether a witness told of every piece of it, or said that it has no more to tell."""
-    edition = portion.edition
-    if edition.is_whole:
-        return True
     numbers = _piece_numbers(portion)
-    if numbers is None or len(edition) < len(numbers) or not edition.knows(numbers):
-        return False
-    edition.is_whole = portion.interest is None
-    return True
+    if portion.edition.is_whole or portion.interest is None or numbers is None:
+        return portion.edition.is_whole
+    return portion.edition.knows(numbers)
 
 
 def concede(edition: Edition, peer: Peer, *, has_all: bool) -> bool:
@@ -90,8 +86,7 @@ def concede(edition: Edition, peer: Peer, *, has_all: bool) -> bool:
         known = _piece_numbers(peer)
         wanted = range(max(peer.pieces, default=-1) + 1) if known is None else known
         numbers = wanted if len(wanted) <= MAX_CONCEDED else peer.pieces
-        edition.is_whole |= peer.interest is None
-    return edition.concede(numbers)
+    return edition.concede(numbers, are_all=has_all and peer.interest is None)
 
 
 def _piece_numbers(portion: Portion) -> range | None:
