@@ -2,8 +2,11 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -120,10 +123,9 @@ def test_json_tells_files_and_bytes(desk: Desk) -> None:
 
 
 def test_no_more_files_than_allowed_at_once_and_all_through_one_connection(desk: Desk) -> None:
-    running, most = set(), []
+    most = []
 
     def watch(download: common_pb2.Download) -> None:
-        running.add(download.url)
         most.append(len(list(desk.directory.joinpath("out").glob(".*.dfget"))))
 
     put(desk, *(str(number) for number in range(20)))
@@ -231,6 +233,7 @@ def test_a_scheme_without_directories_is_told(desk: Desk) -> None:
 
 def test_a_directory_that_is_not_there_is_told(desk: Desk) -> None:
     assert fetch(desk).status == 3
+    assert desk.left_over() == [], "a directory that was made for it is taken away"
 
 
 def test_the_timeout_holds_while_the_daemon_lists(desk: Desk) -> None:
@@ -262,6 +265,28 @@ def test_a_signal_leaves_whole_files_and_nothing_else(desk: Desk, number: signal
     assert err == f"dfget: stopped by {number.name}\n"
     assert json.loads(out)["exit_status"] == status
     assert files(desk) == {"a": b"content"}
+
+
+def test_a_signal_ends_the_listing_too(desk: Desk) -> None:
+    desk.daemon.play = Play(hangs=True)
+    with subprocess.Popen(desk.command("-r", url=URL), text=True, stderr=subprocess.PIPE) as process:
+        assert desk.daemon.is_playing.wait(PATIENCE)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, err) == (130, "dfget: stopped by SIGINT\n")
+
+
+def test_a_terminal_gets_one_bar_for_all_files(desk: Desk) -> None:
+    put(desk, "a", "b")
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "160"}
+    process = subprocess.Popen(desk.command("-r", url=URL), stderr=theirs, env=environment)
+    os.close(theirs)
+    assert process.wait(PATIENCE) == 0
+    shown = os.read(ours, 1 << 20).decode()
+    os.close(ours)
+    assert "14 B of 14 B" in shown
+    assert "disk.img: 2 files, 14 B in" in shown.splitlines()[-1]
 
 
 # --- where files may go
@@ -360,12 +385,10 @@ def test_a_mistake_in_one_file_is_a_failure_of_that_file(desk: Desk) -> None:
     assert "an internal error" in ended.err
 
 
-def wait_for(is_there: object) -> None:
+def wait_for(is_there: Callable[[], object]) -> None:
     """Until a process of its own has come so far."""
-    import time
-
     end = time.monotonic() + PATIENCE
-    while not is_there():  # type: ignore[operator]
+    while not is_there():
         assert time.monotonic() < end
         time.sleep(0.01)
 
