@@ -122,7 +122,16 @@ def test_json_tells_files_and_bytes(desk: Desk) -> None:
     }  # fmt: skip
 
 
-def test_no_more_files_than_allowed_at_once_and_all_through_one_connection(desk: Desk) -> None:
+def test_progress_of_all_files_is_told_as_json_lines(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dragonfly.cli.dfget.directory._JSON_PROGRESS_EVERY", 0.0)
+    put(desk, "a", "b")
+    *told, last = map(json.loads, fetch(desk, "--json-progress", "--max-concurrent-requests", "1").out.splitlines())
+    shown = [(line["progress"]["files"], line["progress"]["bytes_from_peers"]) for line in told]
+    assert shown == [(0, 4), (0, 7), (1, 7), (1, 11), (1, 14), (2, 14)]
+    assert last["files"] == 2
+
+
+def test_no_more_files_than_allowed_are_fetched_at_once(desk: Desk) -> None:
     most = []
 
     def watch(download: common_pb2.Download) -> None:
