@@ -5,8 +5,6 @@ import os
 import pty
 import signal
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,7 +19,7 @@ from dragonfly.errors import (
 from dragonfly.testing.fake_daemon import PEERS, Play
 from dragonfly.wire.pb import common_pb2
 from dragonfly.wire.pb.dfdaemon_pb2 import Entry
-from tests.cli.desk import PATIENCE, Desk, Ended
+from tests.cli.desk import PATIENCE, Desk, Ended, wait_for
 
 URL = "s3://bucket/models/"
 
@@ -392,14 +390,6 @@ def test_a_mistake_in_one_file_is_a_failure_of_that_file(desk: Desk) -> None:
     ended = fetch(desk)
     assert (ended.status, files(desk)) == (1, {"b": b"content"})
     assert "an internal error" in ended.err
-
-
-def wait_for(is_there: Callable[[], object]) -> None:
-    """Until a process of its own has come so far."""
-    end = time.monotonic() + PATIENCE
-    while not is_there():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_files_have_the_callers_mode(desk: Desk) -> None:

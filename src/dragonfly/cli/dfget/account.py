@@ -69,7 +69,8 @@ class Account:
             self._received.begin(start, self.length, is_cut=self._wanted is not None or started.HasField("range"))
 
     def _check_range(self, start: Bytes, length: Bytes) -> None:
-        """The end of the file may cut a range short; nothing may move it."""
-        wanted = self._wanted.known if self._wanted is not None else None
-        if wanted is not None and not (start == wanted.start and length <= wanted.length):
+        """The end of the file may cut a range short; nothing may move or lengthen it."""
+        if self._wanted is None:
+            return
+        if not self._wanted.allows(start, length):
             raise InternalFailure(reason=f"the daemon sends another range than --range: {length} bytes from {start} on")
