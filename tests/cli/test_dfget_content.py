@@ -161,9 +161,17 @@ def test_a_range_with_both_ends_is_a_field_and_any_other_a_header(desk: Desk) ->
     assert dict(desk.asked.request_header) == {"Range": "bytes=-50"}
 
 
-def test_a_range_header_is_resolved_by_the_daemon(desk: Desk) -> None:
+def test_a_range_header_is_a_range(desk: Desk) -> None:
     assert desk.run("-H", "Range: bytes=10-19").status == 0
     assert desk.output.read_bytes() == CONTENT[10:20]
+    assert (desk.asked.range.start, desk.asked.range.length) == (10, 10)
+
+
+def test_a_range_that_nobody_asked_for_is_no_output(desk: Desk) -> None:
+    desk.daemon.play = Play(content=CONTENT, told_range=ByteRange(0, 100))
+    assert failed(desk.run(), 1, "a range that nobody asked for", desk, [])
+    desk.daemon.play = Play(content=CONTENT, told_range=ByteRange(0, 1024))
+    assert desk.run().status == 0
 
 
 def test_a_daemon_that_takes_no_notice_of_a_range_gives_no_output(desk: Desk) -> None:
@@ -221,6 +229,7 @@ CONFLICTS = {
     "prefetch alone": (["--prefetch"], "--prefetch is for --range"),
     "digest of a range": (["--range", "0-1", "--digest", SHA256], "--digest is of the whole file"),
     "two ranges": (["--range", "0-1", "-H", "range: bytes=0-1"], "cannot be given together"),
+    "several ranges in a header": (["-H", "Range: bytes=0-1,3-4"], "--header: Range: the range 'bytes=0-1,3-4' cannot"),
     "link of a range": (["--range", "0-1", "--force-hard-link"], "--force-hard-link cannot be had with --range"),
     "link of sent bytes": ([TRANSFER, "--force-hard-link"], f"--force-hard-link cannot be had with {TRANSFER}"),
     "no range": (["--range", "x"], "--range: the range 'x' cannot be satisfied: want START-END"),
