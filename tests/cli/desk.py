@@ -2,6 +2,8 @@
 
 import json
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,3 +59,11 @@ class Desk:
 
     def left_over(self) -> list[str]:
         return sorted(path.name for path in self.directory.iterdir())
+
+
+def wait_for(is_there: Callable[[], object]) -> None:
+    """Until a process of its own has come so far."""
+    end = time.monotonic() + PATIENCE
+    while not is_there():
+        assert time.monotonic() < end
+        time.sleep(0.01)

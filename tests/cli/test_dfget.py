@@ -18,7 +18,7 @@ import pytest
 
 from dragonfly import __version__
 from dragonfly.cli.dfget.__main__ import main
-from dragonfly.cli.dfget.flags import REFUSED, Flag
+from dragonfly.cli.dfget.flags import FLAGS, REFUSED, Flag
 from dragonfly.cli.dfget.output import Draft, check
 from dragonfly.core.model.ids import DEFAULT_FILTERED_QUERY_PARAMS
 from dragonfly.errors import (
@@ -235,6 +235,17 @@ def test_a_flag_we_do_not_have_yet_is_refused_by_name(desk: Desk, flag: Flag, mo
         monkeypatch.setenv(flag.variable, "true")
         sentence = f"dfget: --{name} ({flag.variable} is set) is not supported yet\n"
         assert desk.run() == Ended(2, "", sentence)
+
+
+WITHOUT_VARIABLE = {
+    "output", "recursive", "digest", "header", "filtered_query_param", "include_files", "endpoint",
+    "json", "json_progress", "range", "prefetch",
+}  # fmt: skip
+
+
+def test_every_flag_has_a_variable_but_those_of_one_download() -> None:
+    assert {flag.field for flag in FLAGS if not flag.has_variable} == WITHOUT_VARIABLE
+    assert next(flag.variable for flag in FLAGS if flag.name == "hf-base-url") == "DFGET_HF_BASE_URL"
 
 
 def test_a_wrong_variable_is_named(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,9 +4,10 @@ import zlib
 
 import pytest
 
+from dragonfly.core.model.ranges import ByteRange
 from dragonfly.testing.fake_daemon import Play
 from dragonfly.wire.pb import common_pb2
-from tests.cli.desk import Desk, Ended
+from tests.cli.desk import Desk, Ended, wait_for
 
 CONTENT = bytes(range(256)) * 4
 TRANSFER = "--transfer-from-dfdaemon"
@@ -50,6 +51,19 @@ def test_pieces_may_come_in_any_order_and_twice(desk: Desk) -> None:
     desk.daemon.play = Play(content=CONTENT, piece_length=100, edits=late)
     assert desk.run(TRANSFER).status == 0
     assert desk.output.read_bytes() == CONTENT
+
+
+def test_the_room_is_taken_before_the_first_piece_comes(desk: Desk) -> None:
+    seen: list[int] = []
+
+    def look(piece: common_pb2.Piece) -> list[common_pb2.Piece]:
+        wait_for(lambda: (draft := next(desk.directory.glob(".*.dfget"), None)) and draft.stat().st_size)
+        seen.append(next(desk.directory.glob(".*.dfget")).stat().st_size)
+        return [piece]
+
+    desk.daemon.play = Play(content=CONTENT, piece_length=1024, edits=look)
+    assert desk.run(TRANSFER).status == 0
+    assert seen == [1024]
 
 
 def test_an_empty_file_is_sent_too(desk: Desk) -> None:
@@ -147,14 +161,28 @@ def test_a_range_with_both_ends_is_a_field_and_any_other_a_header(desk: Desk) ->
     assert dict(desk.asked.request_header) == {"Range": "bytes=-50"}
 
 
-def test_a_range_header_is_resolved_by_the_daemon(desk: Desk) -> None:
+def test_a_range_header_is_a_range(desk: Desk) -> None:
     assert desk.run("-H", "Range: bytes=10-19").status == 0
     assert desk.output.read_bytes() == CONTENT[10:20]
+    assert (desk.asked.range.start, desk.asked.range.length) == (10, 10)
+
+
+def test_a_range_that_nobody_asked_for_is_no_output(desk: Desk) -> None:
+    desk.daemon.play = Play(content=CONTENT, told_range=ByteRange(0, 100))
+    assert failed(desk.run(), 1, "a range that nobody asked for", desk, [])
+    desk.daemon.play = Play(content=CONTENT, told_range=ByteRange(0, 1024))
+    assert desk.run().status == 0
 
 
 def test_a_daemon_that_takes_no_notice_of_a_range_gives_no_output(desk: Desk) -> None:
     desk.daemon.play = Play(content=CONTENT, takes_notice_of_range=False)
     assert failed(desk.run("--range", "0-99"), 1, "the daemon took no notice of --range", desk, [])
+
+
+@pytest.mark.parametrize("text", ["0-99", "100-", "-50", "200-299"])
+def test_a_daemon_that_sends_another_range_gives_no_output(desk: Desk, text: str) -> None:
+    desk.daemon.play = Play(content=CONTENT, told_range=ByteRange(150, 100))
+    assert failed(desk.run("--range", text), 1, "another range than --range: 100 bytes from 150 on", desk, [])
 
 
 def test_the_whole_pieces_inside_a_range_are_checked(desk: Desk) -> None:
@@ -201,6 +229,7 @@ CONFLICTS = {
     "prefetch alone": (["--prefetch"], "--prefetch is for --range"),
     "digest of a range": (["--range", "0-1", "--digest", SHA256], "--digest is of the whole file"),
     "two ranges": (["--range", "0-1", "-H", "range: bytes=0-1"], "cannot be given together"),
+    "several ranges in a header": (["-H", "Range: bytes=0-1,3-4"], "--header: Range: the range 'bytes=0-1,3-4' cannot"),
     "link of a range": (["--range", "0-1", "--force-hard-link"], "--force-hard-link cannot be had with --range"),
     "link of sent bytes": ([TRANSFER, "--force-hard-link"], f"--force-hard-link cannot be had with {TRANSFER}"),
     "no range": (["--range", "x"], "--range: the range 'x' cannot be satisfied: want START-END"),

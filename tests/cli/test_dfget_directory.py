@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 from pathlib import Path
@@ -18,7 +19,7 @@ from dragonfly.errors import (
 from dragonfly.testing.fake_daemon import PEERS, Play
 from dragonfly.wire.pb import common_pb2
 from dragonfly.wire.pb.dfdaemon_pb2 import Entry
-from tests.cli.desk import PATIENCE, Desk, Ended
+from tests.cli.desk import PATIENCE, Desk, Ended, wait_for
 
 URL = "s3://bucket/models/"
 
@@ -119,11 +120,19 @@ def test_json_tells_files_and_bytes(desk: Desk) -> None:
     }  # fmt: skip
 
 
-def test_no_more_files_than_allowed_at_once_and_all_through_one_connection(desk: Desk) -> None:
-    running, most = set(), []
+def test_progress_of_all_files_is_told_as_json_lines(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dragonfly.cli.dfget.directory._JSON_PROGRESS_EVERY", 0.0)
+    put(desk, "a", "b")
+    *told, last = map(json.loads, fetch(desk, "--json-progress", "--max-concurrent-requests", "1").out.splitlines())
+    shown = [(line["progress"]["files"], line["progress"]["bytes_from_peers"]) for line in told]
+    assert shown == [(0, 4), (0, 7), (1, 7), (1, 11), (1, 14), (2, 14)]
+    assert last["files"] == 2
+
+
+def test_no_more_files_than_allowed_are_fetched_at_once(desk: Desk) -> None:
+    most = []
 
     def watch(download: common_pb2.Download) -> None:
-        running.add(download.url)
         most.append(len(list(desk.directory.joinpath("out").glob(".*.dfget"))))
 
     put(desk, *(str(number) for number in range(20)))
@@ -231,6 +240,7 @@ def test_a_scheme_without_directories_is_told(desk: Desk) -> None:
 
 def test_a_directory_that_is_not_there_is_told(desk: Desk) -> None:
     assert fetch(desk).status == 3
+    assert desk.left_over() == [], "a directory that was made for it is taken away"
 
 
 def test_the_timeout_holds_while_the_daemon_lists(desk: Desk) -> None:
@@ -262,6 +272,28 @@ def test_a_signal_leaves_whole_files_and_nothing_else(desk: Desk, number: signal
     assert err == f"dfget: stopped by {number.name}\n"
     assert json.loads(out)["exit_status"] == status
     assert files(desk) == {"a": b"content"}
+
+
+def test_a_signal_ends_the_listing_too(desk: Desk) -> None:
+    desk.daemon.play = Play(hangs=True)
+    with subprocess.Popen(desk.command("-r", url=URL), text=True, stderr=subprocess.PIPE) as process:
+        assert desk.daemon.is_playing.wait(PATIENCE)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, err) == (130, "dfget: stopped by SIGINT\n")
+
+
+def test_a_terminal_gets_one_bar_for_all_files(desk: Desk) -> None:
+    put(desk, "a", "b")
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "160"}
+    process = subprocess.Popen(desk.command("-r", url=URL), stderr=theirs, env=environment)
+    os.close(theirs)
+    assert process.wait(PATIENCE) == 0
+    shown = os.read(ours, 1 << 20).decode()
+    os.close(ours)
+    assert "14 B of 14 B" in shown
+    assert "disk.img: 2 files, 14 B in" in shown.splitlines()[-1]
 
 
 # --- where files may go
@@ -358,16 +390,6 @@ def test_a_mistake_in_one_file_is_a_failure_of_that_file(desk: Desk) -> None:
     ended = fetch(desk)
     assert (ended.status, files(desk)) == (1, {"b": b"content"})
     assert "an internal error" in ended.err
-
-
-def wait_for(is_there: object) -> None:
-    """Until a process of its own has come so far."""
-    import time
-
-    end = time.monotonic() + PATIENCE
-    while not is_there():  # type: ignore[operator]
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_files_have_the_callers_mode(desk: Desk) -> None:

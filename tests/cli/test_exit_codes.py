@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dragonfly.cli.dfget.arguments import parser
-from dragonfly.cli.exit_codes import MEANINGS, ExitStatus, exit_status, signal_status
+from dragonfly.cli.exit_codes import MEANINGS, ExitStatus, exit_status, signal_status, worst
 from dragonfly.errors import BY_CODE, DragonflyError, OutputError, SourceError, SourceNotFound
 
 PAGE = Path(__file__).parents[2] / "docs" / "exit-codes.md"
@@ -70,3 +70,18 @@ def test_the_page_tells_the_status_of_every_error_class() -> None:
 def test_a_refined_source_error_keeps_apart_from_its_general_kind() -> None:
     assert exit_status(SourceError.restored("")) == exit_status(DragonflyError.restored("")) == 1
     assert exit_status(SourceNotFound.restored("")) == 3
+
+
+def test_of_several_failures_the_one_that_trying_again_helps_least_counts() -> None:
+    assert worst([]) is ExitStatus.OK
+    assert worst([ExitStatus.NETWORK, ExitStatus.NOT_FOUND, ExitStatus.TIMEOUT]) is ExitStatus.NOT_FOUND
+    assert worst([ExitStatus.TIMEOUT, ExitStatus.NETWORK]) is ExitStatus.NETWORK
+    failures = set(ExitStatus) - {ExitStatus.OK, ExitStatus.HANGUP, ExitStatus.INTERRUPTED, ExitStatus.TERMINATED}
+    assert all(worst([status]) is status for status in failures)
+
+
+def test_the_page_tells_the_order_of_failures() -> None:
+    told = re.search(r"in this order: ([\d, ]+)", PAGE.read_text())
+    assert told is not None
+    order = [ExitStatus(int(number)) for number in told[1].split(",")]
+    assert [worst(order[at:]) for at in range(len(order))] == order

@@ -49,6 +49,7 @@ class Play:
     begins: bool = True  # False: not even a first message
     tells_pieces: bool = True
     takes_notice_of_range: bool = True
+    told_range: ByteRange | None = None  # another one than is asked for
     edits: Callable[[common_pb2.Piece], Iterable[common_pb2.Piece]] | None = None  # what is told in a piece's place
     fills: Callable[[Path, bytes], object] = Path.write_bytes  # how the content gets into the output
     meanwhile: Callable[[common_pb2.Download], object] | None = None  # called once the output is filled
@@ -187,6 +188,8 @@ def _played(play: Play, download: common_pb2.Download, is_playing: threading.Eve
 def _wanted(play: Play, download: common_pb2.Download) -> ByteRange | None:
     """The range that is asked for, cut to the content; the message's field wins."""
     header = download.request_header.get("Range", "")
+    if play.told_range is not None:
+        return play.told_range
     if not play.takes_notice_of_range or not (download.HasField("range") or header):
         return None
     if download.HasField("range"):

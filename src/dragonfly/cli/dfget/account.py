@@ -59,7 +59,7 @@ class Account:
         self.is_finished_before = started.is_finished
         if started.HasField("range"):
             start, length = started.range.start, started.range.length
-            self._check_range(start, length)
+            self._check_range(start, length, started.content_length)
         else:
             start, length = (self._wanted.first if self._wanted else None) or 0, started.content_length
             if self._wanted is not None and not started.is_open:
@@ -68,8 +68,10 @@ class Account:
         if self._received is not None:
             self._received.begin(start, self.length, is_cut=self._wanted is not None or started.HasField("range"))
 
-    def _check_range(self, start: Bytes, length: Bytes) -> None:
-        """The end of the file may cut a range short; nothing may move it."""
-        wanted = self._wanted.known if self._wanted is not None else None
-        if wanted is not None and not (start == wanted.start and length <= wanted.length):
+    def _check_range(self, start: Bytes, length: Bytes, content_length: Bytes) -> None:
+        """The end of the file may cut a range short; nothing may move or lengthen it."""
+        if self._wanted is None:
+            if (start, length) != (0, content_length):
+                raise InternalFailure(reason="the daemon sends a range that nobody asked for")
+        elif not self._wanted.allows(start, length):
             raise InternalFailure(reason=f"the daemon sends another range than --range: {length} bytes from {start} on")

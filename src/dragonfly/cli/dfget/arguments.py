@@ -81,6 +81,7 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Arguments:
     access = {flag.field: values.pop(flag.field) for flag in FLAGS if flag.group == ACCESS}
     values["recursive"] = values["recursive"] or source_access.is_directory(url)
     _check_header_names(values["header"])
+    _take_range_header(values)
     _check_companions(values)
     return Arguments(
         url=source_access.directory_url(url) if values["recursive"] else url,
@@ -155,6 +156,16 @@ def _read(read: Callable[[str], Any], text: str, origin: str) -> Any:
         raise
 
 
+def _take_range_header(values: dict[str, Any]) -> None:
+    """A Range header means what --range means, so it is one."""
+    for name, text in values["header"]:
+        if name.lower() == "range":
+            if values["range"] is not None:
+                raise InvalidInput(reason="--range and a Range header cannot be given together")
+            values["range"] = _read(WantedRange.parse, text, "--header: Range")
+    values["header"] = tuple(pair for pair in values["header"] if pair[0].lower() != "range")
+
+
 def _check_companions(values: Mapping[str, Any]) -> None:
     """Flags that make no sense without, or beside, each other."""
     has_range = values["range"] is not None
@@ -162,8 +173,6 @@ def _check_companions(values: Mapping[str, Any]) -> None:
         raise InvalidInput(reason="--prefetch is for --range: without it the whole file is fetched anyway")
     if has_range and values["digest"] is not None:
         raise InvalidInput(reason="--digest is of the whole file, so it cannot be checked with --range")
-    if has_range and any(name.lower() == "range" for name, _ in values["header"]):
-        raise InvalidInput(reason="--range and a Range header cannot be given together")
     if values["force_hard_link"] and (has_range or values["transfer_from_dfdaemon"]):
         other = "--range" if has_range else "--transfer-from-dfdaemon"
         raise InvalidInput(reason=f"--force-hard-link cannot be had with {other}: the output is a file of its own")

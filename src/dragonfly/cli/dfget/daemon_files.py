@@ -61,6 +61,7 @@ class DaemonFiles:
         try:
             while isinstance(answer := await call.read(), dfdaemon_pb2.DownloadTaskResponse):  # else it is EOF
                 answered(answer)
+                del answer  # with up to 64 MiB of content, before the next one is received
         except grpc.aio.AioRpcError as error:
             raise self._error(error) from error
         finally:

@@ -70,8 +70,12 @@ class Directory:
     def run(self) -> ExitStatus:
         """The worst status of all files, every failure told. Raises what keeps the whole from beginning."""
         with closing(Tree(self._arguments.output)) as tree:
-            see_daemon(self._arguments.endpoint, min(CONNECT_TIMEOUT, self._arguments.timeout))
-            stopped_by = self._run_loop(tree)
+            try:
+                see_daemon(self._arguments.endpoint, min(CONNECT_TIMEOUT, self._arguments.timeout))
+                stopped_by = self._run_loop(tree)
+            except BaseException:
+                tree.discard()
+                raise
         self._signals.ignore()
         if stopped_by is not None:
             raise Stopped(stopped_by)

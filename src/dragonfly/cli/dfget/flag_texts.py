@@ -3,7 +3,6 @@
 No sentence repeats a header's value: it may be a secret.
 """
 
-import base64
 import binascii
 import re
 
@@ -93,7 +92,7 @@ def certificates(given: str) -> tuple[bytes, ...]:
     except (OSError, ValueError) as error:
         raise InvalidInput(reason=f"{given} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     try:
-        found = tuple(base64.b64decode(b"".join(block.split()), validate=True) for block in blocks)
+        found = tuple(binascii.a2b_base64(b"".join(block.split()), strict_mode=True) for block in blocks)
     except binascii.Error:
         raise InvalidInput(reason=f"{given} holds a certificate that is broken") from None
     if not found:

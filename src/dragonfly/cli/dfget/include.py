@@ -4,7 +4,6 @@
 A pattern is a plain relative path: no leading slash and no `.` or `..`, so it never leads out of the directory.
 """
 
-import fnmatch
 import re
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -74,4 +73,6 @@ def _may_hold(pattern: Sequence[str], path: Sequence[str]) -> bool:
 @cache
 def _expression(part: str) -> re.Pattern[str]:
     """The glob of one name; `[` without its `]` stands for itself, as in a shell."""
+    import fnmatch
+
     return re.compile(fnmatch.translate(part))

@@ -93,6 +93,7 @@ class OneFile:
                 if notice := answer.download_task_started_response.notice:
                     say(notice)
             self._show(now)
+            del answer, piece  # with up to 64 MiB of content, before the next one is received
 
     def _seconds_left(self) -> Seconds:
         left = self._begin + self._arguments.timeout - time.monotonic()

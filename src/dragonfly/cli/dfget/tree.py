@@ -25,9 +25,11 @@ class Tree:
     def __init__(self, output: str) -> None:
         self._output = output
         path = Path(output)
+        self._is_new = False
         with as_unwritable(output):
             if not path.exists() and path.parent.is_dir():
                 path.mkdir()
+                self._is_new = True
             if not path.exists():
                 raise OutputParentMissing(path=path.parent)
             if not path.is_dir():
@@ -39,6 +41,12 @@ class Tree:
     def close(self) -> None:
         """No file can be reached any more."""
         os.close(self._root)
+
+    def discard(self) -> None:
+        """Take the directory away again if this download made it and nothing came into it."""
+        if self._is_new:
+            with suppress(OSError):
+                self.root.rmdir()
 
     def name(self, path: Sequence[str]) -> str:
         """The file as its user knows it."""

@@ -42,6 +42,12 @@ class WantedRange:
             return None
         return ByteRange(self.first, self.last - self.first + 1)
 
+    def allows(self, start: Bytes, length: Bytes) -> bool:
+        """Whether these bytes may be what this asks for, in a file of whatever length."""
+        if self.first is None:
+            return self.last is not None and length <= self.last
+        return start == self.first and (self.last is None or start + length <= self.last + 1)
+
     def header(self) -> str:
         """As a Range request header's value."""
         first, last = ("" if offset is None else str(offset) for offset in (self.first, self.last))
