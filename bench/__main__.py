@@ -7,7 +7,6 @@ TMPDIR where. Raw rounds go to bench/results/ as JSON.
 import json
 import os
 import sys
-import tempfile
 import time
 import traceback
 from pathlib import Path
@@ -15,6 +14,7 @@ from types import ModuleType
 
 from bench import many_files, memory, one_hop, page, shaped_swarm, small_file, upload
 from bench.machine import describe
+from bench.place import Place, place
 from bench.rounds import Round, shown
 from bench.setup import Setup, Skipped, require, search_path
 from dragonfly.cli.stop_signals import Stopped, StopSignals
@@ -23,7 +23,6 @@ from dragonfly.core.model.units import Bytes, parse_size
 SCENARIOS: tuple[ModuleType, ...] = (one_hop, upload, shaped_swarm, small_file, many_files, memory)
 ROOT = Path(__file__).resolve().parent.parent
 PAGE, RESULTS = ROOT / "docs" / "performance.md", ROOT / "bench" / "results"
-_MEMORY_FILES = Path("/dev/shm")
 
 
 def main() -> int:
@@ -52,8 +51,8 @@ def _measured(scenario: ModuleType) -> bool:
     machine, began = describe(), time.monotonic()
     try:
         require(scenario.NEEDS)
-        with tempfile.TemporaryDirectory(prefix=f"bench-{name}-", dir=_base()) as directory:
-            rounds: list[Round] = scenario.run(_setup(Path(directory)))
+        with place(name) as found:
+            rounds: list[Round] = scenario.run(_setup(found))
         _keep(name, machine, rounds)
         figures = scenario.figures(rounds)
         for figure in figures:
@@ -72,10 +71,10 @@ def _measured(scenario: ModuleType) -> bool:
     return True
 
 
-def _setup(directory: Path) -> Setup:
+def _setup(found: Place) -> Setup:
     rounds = os.environ.get("BENCH_ROUNDS")
     return Setup(
-        directory=directory,
+        place=found,
         size=_size("BENCH_SIZE"),
         memory_size=_size("BENCH_MEMORY_SIZE"),
         rounds=int(rounds) if rounds else None,
@@ -86,13 +85,6 @@ def _setup(directory: Path) -> Setup:
 def _size(variable: str) -> Bytes | None:
     text = os.environ.get(variable)
     return parse_size(text) if text else None
-
-
-def _base() -> Path:
-    """Files in memory where there are any: a disk would be what is measured."""
-    if "TMPDIR" in os.environ or not os.access(_MEMORY_FILES, os.W_OK):
-        return Path(tempfile.gettempdir())
-    return _MEMORY_FILES
 
 
 def _keep(name: str, machine: str, rounds: list[Round]) -> None:

@@ -8,8 +8,9 @@ OPENING = """\
 # Performance
 
 Written by `make bench`, section by section: what was not measured again stays as it was. Every figure is a median of
-interleaved rounds with real daemon processes; ratios and CPU seconds carry further than rates, above all on a machine
-that does other things as well. **Bold** goals are missed.
+interleaved rounds with real daemon processes and files in memory (a tmpfs, with huge pages where we are root). Ratios
+and CPU seconds carry further than rates, above all on a machine that does other things as well. **Bold** goals are
+missed.
 """
 
 

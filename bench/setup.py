@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.place import Place
 from dragonfly.core.model.units import Bytes, format_size
 
 PACKAGES: Mapping[str, str] = {
@@ -24,21 +25,25 @@ class Skipped(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """A directory of the scenario's own, and what the user wished."""
+    """A place of the scenario's own, and what the user wished."""
 
-    directory: Path
+    place: Place
     size: Bytes | None
     memory_size: Bytes | None
     rounds: int | None
     say: Callable[[str], None]
 
+    @property
+    def directory(self) -> Path:
+        return self.place.directory
+
     def room_for(self, wanted: Bytes) -> None:
         """Raise Skipped unless there is so much room, in the file system and, where that is memory, in memory."""
         free = shutil.disk_usage(self.directory).free
-        if self.directory.is_relative_to("/dev/shm"):
+        if self.place.is_memory:
             free = min(free, _available_memory())
         if free < wanted + _SPARE:
-            room = f"it needs {format_size(wanted)} in {self.directory.parent}, and {format_size(free)} are free"
+            room = f"it needs {format_size(wanted)} in {self.directory}, and {format_size(free)} are free"
             raise Skipped(f"{room}; set BENCH_SIZE to less, or TMPDIR to another place")
 
 

@@ -10,6 +10,7 @@ import pytest
 from bench import many_files, memory, one_hop, shaped_swarm, small_file, upload
 from bench.__main__ import SCENARIOS
 from bench.one_hop import touch
+from bench.place import Place, place
 from bench.processes import cpu_of, using
 from bench.rounds import Figure
 from bench.setup import PACKAGES, Setup, Skipped, require
@@ -109,11 +110,27 @@ def test_a_missing_program_is_named_with_the_package_that_brings_it(monkeypatch:
 
 
 def test_too_little_room_is_a_reason_to_skip(tmp_path: Path) -> None:
-    setup = Setup(directory=tmp_path, size=None, memory_size=None, rounds=None, say=print)
+    setup = Setup(place=Place(tmp_path, is_memory=False), size=None, memory_size=None, rounds=None, say=print)
 
     setup.room_for(0)
     with pytest.raises(Skipped, match="BENCH_SIZE"):
         setup.room_for(1 << 60)
+
+
+def test_a_place_is_gone_with_its_block_and_what_is_in_it() -> None:
+    with place("test") as found:
+        (found.directory / "file").write_bytes(b"content")
+
+    assert not found.directory.exists()
+
+
+def test_the_user_says_where_with_tmpdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+
+    with place("test") as found:
+        assert found.directory.parent == tmp_path
+        assert not found.is_memory
 
 
 def test_the_origin_serves_ranges_of_any_file_and_counts_what_it_sent() -> None:
