@@ -156,6 +156,15 @@ def test_files_that_are_there_are_not_fetched_again(desk: Desk) -> None:
     assert len(desk.daemon.downloads) == 6
 
 
+def test_a_file_whose_length_the_listing_does_not_tell_is_skipped_when_it_is_here(desk: Desk) -> None:
+    desk.daemon.directories = {URL: [Entry(url=URL + "x", length_unknown=True)]}
+    (desk.directory / "out").mkdir()
+    (desk.directory / "out" / "x").write_bytes(b"finished before")
+    assert fetch(desk).status == 0
+    assert files(desk) == {"x": b"finished before"}
+    assert not desk.daemon.downloads
+
+
 def test_a_file_of_another_length_is_kept_without_overwrite(desk: Desk) -> None:
     put(desk, "a", "b")
     (desk.directory / "out").mkdir()

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from dragonfly.core.model.ids import TaskKey, content_task_id, public_task
 from dragonfly.core.model.piece import PieceGeometry, PieceNumber
 from dragonfly.core.model.units import KiB
+from dragonfly.core.transfer.eviction import Eviction
 from dragonfly.dfdaemon.gc import Collector
 from dragonfly.dfdaemon.settings import GcPolicySettings
 from dragonfly.storage.disk import DiskStore
@@ -52,10 +53,15 @@ def gone() -> list[TaskKey]:
     return []
 
 
+def into(gone: list[TaskKey]) -> Callable[[Eviction, int], None]:
+    """What notes the tasks that went."""
+    return lambda eviction, _: gone.append(eviction.key)
+
+
 @pytest.fixture
 def collector(store: TaskStore, clock: FakeTime, gone: list[TaskKey]) -> Collector:
     """With a quota of ten tasks: deletes at eight, down to six."""
-    return Collector(store, GcPolicySettings(disk_threshold=10 * len(PIECE)), 900.0, gone.append, clock)
+    return Collector(store, GcPolicySettings(disk_threshold=10 * len(PIECE)), 900.0, into(gone), clock)
 
 
 def stored(store: TaskStore, clock: FakeTime, *names: str) -> list[TaskKey]:
@@ -138,7 +144,7 @@ async def test_where_no_room_can_be_made_nothing_is_deleted_in_vain(
 
 async def test_memory_that_is_full_is_made_free(clock: FakeTime, gone: list[TaskKey]) -> None:
     store = MemoryStore(4 * len(PIECE), clock=clock)
-    collector = Collector(store, GcPolicySettings(), 900.0, gone.append, clock)
+    collector = Collector(store, GcPolicySettings(), 900.0, into(gone), clock)
     keys = stored(store, clock, *"abcd")
     assert await collector.make_room(2 * len(PIECE))
     assert gone == keys[:2]
@@ -151,7 +157,7 @@ async def test_a_hard_link_that_keeps_the_bytes_costs_another_task_its_place(
     tmp_path: Path, clock: FakeTime, gone: list[TaskKey]
 ) -> None:
     store = DiskStore(tmp_path / "store", free_reserve=0, clock=clock)
-    collector = Collector(store, GcPolicySettings(disk_threshold=2 * len(PIECE)), 900.0, gone.append, clock)
+    collector = Collector(store, GcPolicySettings(disk_threshold=2 * len(PIECE)), 900.0, into(gone), clock)
     keys = stored(store, clock, "linked", "other")
     (tmp_path / "output").hardlink_to(store.content_path(keys[0]))
     clock.now += 1
@@ -167,7 +173,7 @@ async def test_a_hard_link_that_keeps_the_bytes_costs_another_task_its_place(
 
 async def test_it_collects_at_once_and_again_until_it_is_stopped(store: TaskStore, clock: FakeTime) -> None:
     told = asyncio.Event()
-    collector = Collector(store, GcPolicySettings(), 0.001, lambda key: told.set(), clock)
+    collector = Collector(store, GcPolicySettings(), 0.001, lambda *_: told.set(), clock)
     running = asyncio.create_task(collector.run())
     for name in ("first", "second"):
         stored(store, clock, name)
@@ -192,7 +198,7 @@ async def test_finished_tasks_nobody_used_leave_the_page_cache(
             super().cool(key)
 
     store = Watched(tmp_path / "store", free_reserve=0, clock=clock)
-    collector = Collector(store, GcPolicySettings(), 900.0, gone.append, clock)
+    collector = Collector(store, GcPolicySettings(), 900.0, into(gone), clock)
     idle, used = stored(store, clock, "idle", "used")
     clock.now += 2401
     with store.open_piece(used, ZERO):

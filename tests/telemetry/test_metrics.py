@@ -122,8 +122,8 @@ def with_everything_happened() -> DaemonMetrics:
     metrics.upload_blocked(kind)
     metrics.evicted("ttl", 5 * MiB)
     metrics.piece_fetched(TrafficType.REMOTE_PEER, 4 * MiB, 0.02)
-    metrics.piece_upload_started()
-    metrics.piece_upload_ended(4 * MiB)
+    metrics.piece_uploaded(4 * MiB)
+    metrics.pieces_being_sent(1)
     metrics.origin_requested("https", "GET", 0.1)
     metrics.origin_requested("https", "GET", 0.1, failed=True)
     metrics.proxy_requested(via_dfdaemon=True)
@@ -208,11 +208,11 @@ def test_a_piece_counts_where_it_came_from(traffic: TrafficType) -> None:
     assert value(metrics, "piece_duration_milliseconds_bucket", source=traffic.name, le="8") == 2
 
 
-def test_part_of_a_piece_that_was_sent_counts_as_traffic() -> None:
+def test_pieces_that_were_sent_count_as_traffic_and_those_being_sent_as_they_are_now() -> None:
     metrics = fresh()
-    metrics.piece_upload_started()
-    metrics.piece_upload_started()
-    metrics.piece_upload_ended(100)
+    metrics.piece_uploaded(100)
+    metrics.pieces_being_sent(2)
+    metrics.pieces_being_sent(1)
     assert value(metrics, "concurrent_upload_piece_total") == 1
     assert value(metrics, "upload_traffic") == 100
 

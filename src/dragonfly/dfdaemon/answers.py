@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from dragonfly.core.model.ids import public_task
 from dragonfly.core.model.piece import Piece
 from dragonfly.core.model.units import Bytes
+from dragonfly.dfdaemon.counting import CountedDownload
 from dragonfly.dfdaemon.engine import Engine, Seat
 from dragonfly.dfdaemon.flight import LengthKnown, Noticed, PieceArrived
 from dragonfly.errors import StorageError, TaskNotFound
@@ -18,10 +19,14 @@ from dragonfly.wire.pb import common_pb2, dfdaemon_pb2
 Response = dfdaemon_pb2.DownloadTaskResponse
 
 
-async def follow(engine: Engine, seat: Seat, *, with_content: bool = False) -> AsyncIterator[Response]:
+async def follow(
+    engine: Engine, seat: Seat, download: CountedDownload, *, with_content: bool = False
+) -> AsyncIterator[Response]:
     """A seat's flight as the stream a caller of DownloadTask reads. Raises what the flight failed with."""
+    download.joined(is_stored=seat.flight.stored.is_finished)
     yield _response(engine, seat, started=started(seat))
     async for update in seat.follow():
+        download.saw(update)
         match update:
             case Noticed(notice):
                 yield _response(engine, seat, started=started(seat, notice=notice))

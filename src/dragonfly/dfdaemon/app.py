@@ -12,8 +12,10 @@ from dragonfly.core.model.ids import TaskKey
 from dragonfly.core.model.units import Bytes, Seconds
 from dragonfly.core.transfer import commands as do
 from dragonfly.core.transfer.download import DownloadTerms
+from dragonfly.core.transfer.eviction import Eviction
 from dragonfly.dfdaemon import dynconfig, local_socket, this_host
 from dragonfly.dfdaemon.announcer import HostAnnouncer, SeedPeerRegistration, held_tasks
+from dragonfly.dfdaemon.counting import CallCounter
 from dragonfly.dfdaemon.dynconfig import SchedulerAddresses
 from dragonfly.dfdaemon.engine import Engine, EnginePolicy
 from dragonfly.dfdaemon.flight import Flight, FlightDeck
@@ -34,11 +36,13 @@ from dragonfly.errors import DragonflyError
 from dragonfly.net.channels import ChannelPool
 from dragonfly.net.grpc_server import GrpcServer
 from dragonfly.net.http_server import StatusServer
+from dragonfly.settings.shared import ListenSettings
 from dragonfly.source.http import MAX_RETRIES
 from dragonfly.source.http_address import shown
 from dragonfly.source.protocol import SourceStat
 from dragonfly.source.schemes import Sources
 from dragonfly.storage.disk import DiskStore
+from dragonfly.telemetry.metrics import DaemonMetrics
 from dragonfly.wire.convert import host_to_pb, range_to_pb
 from dragonfly.wire.pb import common_pb2, manager_pb2
 from dragonfly.wire.pb.dfdaemon_pb2_grpc import (
@@ -62,6 +66,7 @@ class DaemonService:
         self._identity = this_host.identity(settings)
         self._running = AsyncExitStack()
         self._background: set[asyncio.Task[None]] = set()
+        self._is_serving = False
 
     async def start(self) -> None:
         """Raises ServiceError or StorageError, in one sentence, where an address or the disk is not ours to use."""
@@ -78,6 +83,7 @@ class DaemonService:
             directory_mode=settings.storage.directory_mode,
         )
         running.push_async_callback(asyncio.to_thread, self._store.close)
+        self._metrics = metrics = DaemonMetrics(version=__version__)
         self._limits = BandwidthLimits(
             download=settings.download.bandwidth_limit,
             back_to_source=settings.download.back_to_source_bandwidth_limit,
@@ -92,9 +98,11 @@ class DaemonService:
             port=listen.tcp_port,
             max_connections=listen.max_connections,
             max_connections_per_address=listen.max_connections_per_address,
+            on_upload=lambda _, length: metrics.piece_uploaded(length),
             grant=None if self._limits.upload.is_unlimited else self._grant_upload,
             tls=self._piece_tls,
         )
+        self._pieces = pieces
         piece_port = await asyncio.to_thread(pieces.start)
         running.push_async_callback(asyncio.to_thread, pieces.stop)
 
@@ -108,27 +116,25 @@ class DaemonService:
         addresses.on_change = announcer.wake
         engine = self._make_engine()
 
-        upload = GrpcServer(service_names=["dfdaemon.v2.DfdaemonUpload"])
+        upload = GrpcServer(service_names=["dfdaemon.v2.DfdaemonUpload"], observe=CallCounter(metrics))
         upload_port = upload.listen(f"{_bracketed(settings.upload.server.ip)}:{settings.upload.server.port}")
         self._host = ThisHost(settings, self._identity, upload_port)
         add_DfdaemonUploadServicer_to_server(
             UploadService(engine, piece_port, self._describe, settings.upload.share_unversioned), upload.server
         )
         socket_path = settings.download.server.socket_path
-        download = GrpcServer(service_names=["dfdaemon.v2.DfdaemonDownload"])
+        download = GrpcServer(service_names=["dfdaemon.v2.DfdaemonDownload"], observe=CallCounter(metrics))
         download.listen(local_socket.prepare(socket_path))
         running.callback(local_socket.remove, socket_path)
         add_DfdaemonDownloadServicer_to_server(DownloadService(engine, self._schedulers), download.server)
 
+        await self._serve_status(settings.health.server)
+        self.metrics_port = await self._serve_status(settings.metrics.server)
         for server in (upload, download):
             await server.start()
             running.push_async_callback(server.stop)
         local_socket.open_to_users(socket_path)
         running.push_async_callback(engine.stop)
-        for section in (settings.health.server, settings.metrics.server):
-            status = StatusServer(section.ip, section.port)
-            await status.start()
-            running.push_async_callback(status.stop)
 
         await addresses.refresh()
         running.push_async_callback(self._schedulers.delete_host, self._identity.host_id)
@@ -137,10 +143,32 @@ class DaemonService:
         self._in_background(self._collector.run(), "collect garbage")
         self._register_seed_peer(upload_port)
         running.push_async_callback(self._end_background)
+        self._is_serving = True
         log.info("dfdaemon %s serves as %s", __version__, self._identity.host_id)
 
     async def stop(self) -> None:
+        self._is_serving = False
         await self._running.aclose()
+
+    async def _serve_status(self, section: ListenSettings) -> int:
+        """Both endpoints answer on both ports, as monitors are pointed at either."""
+        status = StatusServer(
+            section.ip,
+            section.port,
+            is_healthy=lambda: self._is_serving,
+            scrape=self._scrape,
+            reset=self._metrics.reset,
+        )
+        port = await status.start()
+        self._running.push_async_callback(status.stop)
+        return port
+
+    def _scrape(self) -> bytes:
+        """The metrics page, with what is so at this moment. Blocking."""
+        usage = self._store.usage()
+        self._metrics.disk(usage.capacity, usage.capacity - usage.free)
+        self._metrics.pieces_being_sent(self._pieces.uploads_under_way)
+        return self._metrics.scrape()
 
     def _make_engine(self) -> Engine:
         settings = self._settings
@@ -160,6 +188,7 @@ class DaemonService:
             open_talk=self._open_talk,
             watch_parent=self._watch_parent,
             make_room=self._make_room_from_thread,
+            metrics=self._metrics,
             pace=self._pace,
             source_timeout=min(settings.download.piece_timeout, SOURCE_TIMEOUT),
             compares_roots=settings.storage.piece_digest == "blake3",
@@ -175,8 +204,10 @@ class DaemonService:
     def _make_room_from_thread(self, needed: Bytes) -> bool:
         return asyncio.run_coroutine_threadsafe(self._collector.make_room(needed), self._loop).result()
 
-    def _evicted(self, key: TaskKey) -> None:
-        """Let the schedulers forget that this host holds a task."""
+    def _evicted(self, eviction: Eviction, given_back: Bytes) -> None:
+        """Count it, and let the schedulers forget that this host holds the task."""
+        self._metrics.evicted(eviction.reason, given_back)
+        key = eviction.key
         forgetting = asyncio.create_task(self._schedulers.forget_task(key.wire_id), name=f"forget {key.wire_id}")
         self._background.add(forgetting)
         forgetting.add_done_callback(self._background.discard)

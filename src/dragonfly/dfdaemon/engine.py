@@ -22,7 +22,7 @@ from dragonfly.core.model import ids
 from dragonfly.core.model.ids import HostId, PeerId, TaskKey
 from dragonfly.core.model.piece import PieceGeometry, PieceSet
 from dragonfly.core.model.ranges import ByteRange
-from dragonfly.core.model.task import Priority
+from dragonfly.core.model.task import Priority, TaskKind
 from dragonfly.core.model.units import Bytes, Seconds
 from dragonfly.core.transfer.download import DownloadTerms
 from dragonfly.core.transfer.events import Cancelled
@@ -43,6 +43,7 @@ from dragonfly.source.http_address import shown
 from dragonfly.source.protocol import Source, SourceEntry, SourceRequest, SourceStat
 from dragonfly.source.schemes import Sources
 from dragonfly.storage.store import OriginFacts, StoredTask, TaskStore
+from dragonfly.telemetry.metrics import DaemonMetrics
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +106,10 @@ class Seat:
 
 class Engine:
     """Owns the flights; every method is for the event loop."""
+
+    @property
+    def metrics(self) -> DaemonMetrics:
+        return self._deck.metrics
 
     def __init__(
         self, identity: Identity, store: TaskStore, sources: Sources, deck: FlightDeck, policy: EnginePolicy
@@ -292,6 +297,8 @@ class Engine:
         task.add_done_callback(lambda _: self._prefetches.pop(request.key, None))
 
     async def _fetch_all(self, request: DownloadRequest) -> None:
+        tag, application, priority = request.wire.tag, request.principal.application, request.priority
+        self.metrics.prefetch_started(TaskKind.STANDARD, tag=tag, application=application, priority=priority)
         try:
             seat = await self.join(request.as_prefetch())
             try:
@@ -300,6 +307,7 @@ class Engine:
             finally:
                 self.leave(seat)
         except DragonflyError as error:
+            self.metrics.prefetch_failed(TaskKind.STANDARD, tag=tag, application=application, priority=priority)
             log.info("task %s is not prefetched: %s", request.key.wire_id, error)
 
 

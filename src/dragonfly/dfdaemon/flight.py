@@ -16,7 +16,7 @@ from threading import Event as Flag
 from typing import Any, Protocol
 
 from dragonfly.core.model.ids import PeerId
-from dragonfly.core.model.piece import Piece, PieceNumber, PieceSet
+from dragonfly.core.model.piece import Piece, PieceNumber, PieceSet, TrafficType
 from dragonfly.core.model.ranges import ByteRange
 from dragonfly.core.model.units import Bytes, Seconds
 from dragonfly.core.transfer import commands as do
@@ -39,6 +39,7 @@ from dragonfly.errors import DragonflyError, InternalFailure, ParentUnreachable
 from dragonfly.source.protocol import Source, SourceStat
 from dragonfly.storage.leaves import root_of
 from dragonfly.storage.store import StoredTask, TaskStore
+from dragonfly.telemetry.metrics import DaemonMetrics
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +113,7 @@ class FlightDeck:
     watch_parent: Callable[["Flight", do.WatchParent], ParentWatch]
     make_room: Callable[[Bytes], bool]
     pace: Callable[["Flight", bool, Flag], Pace | None]
+    metrics: DaemonMetrics
     source_timeout: Seconds
     compares_roots: bool = True
 
@@ -310,6 +312,8 @@ class Flight:
             return  # somebody joined since nobody wanted it
         match event:
             case PieceFetched(piece):
+                traffic = TrafficType.BACK_TO_SOURCE if piece.parent_id is None else TrafficType.REMOTE_PEER
+                self._deck.metrics.piece_fetched(traffic, piece.length, piece.cost)
                 self._publish(PieceArrived(replace(piece, leaves=b"")))  # the store has them; here they would pile up
             case PieceFound(piece):
                 self._publish(PieceArrived(piece, is_local=True))

@@ -28,7 +28,8 @@ log = logging.getLogger(__name__)
 class Collector:
     """The garbage collection of one store.
 
-    `on_evicted` is told on the event loop of each task that is gone. `clock` gives Unix seconds, as the store's does.
+    `on_evicted` is told on the event loop of each task that is gone, why, and how many bytes that gave back. `clock`
+    gives Unix seconds, as the store's does.
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class Collector:
         store: TaskStore,
         policy: GcPolicySettings,
         interval: Seconds,
-        on_evicted: Callable[[TaskKey], None],
+        on_evicted: Callable[[Eviction, Bytes], None],
         clock: Callable[[], Seconds] = time.time,
     ) -> None:
         self._store = store
@@ -85,11 +86,11 @@ class Collector:
 
     async def _evict(self, plan: Callable[[], list[Eviction]]) -> tuple[list[TaskKey], Bytes]:
         """Make a plan and carry it out: what went, and the bytes that gave back."""
-        gone, freed = await asyncio.to_thread(lambda: self._delete(plan()))
-        for key in gone:
-            self._cooled.pop(key, None)
-            self._on_evicted(key)
-        return gone, freed
+        gone = await asyncio.to_thread(lambda: self._delete(plan()))
+        for eviction, given_back in gone:
+            self._cooled.pop(eviction.key, None)
+            self._on_evicted(eviction, given_back)
+        return [eviction.key for eviction, _ in gone], sum(given_back for _, given_back in gone)
 
     # --- blocking
 
@@ -108,16 +109,15 @@ class Collector:
         usage = self._store.usage()
         return Space(stored=usage.stored, capacity=usage.capacity, free=usage.free)
 
-    def _delete(self, evictions: list[Eviction]) -> tuple[list[TaskKey], Bytes]:
-        """Those that are gone, for one that came into use meanwhile is not; and the bytes that gave back."""
-        gone, freed = [], 0
+    def _delete(self, evictions: list[Eviction]) -> list[tuple[Eviction, Bytes]]:
+        """Those that are gone, for one that came into use meanwhile is not; with the bytes each gave back."""
+        gone = []
         for eviction in evictions:
             given_back = self._store.evict(eviction.key)
             if self._store.get(eviction.key) is None:
                 log.info("task %s is deleted, %d bytes: %s", eviction.key.wire_id, given_back, eviction.reason)
-                gone.append(eviction.key)
-                freed += given_back
-        return gone, freed
+                gone.append((eviction, given_back))
+        return gone
 
     def _cool(self, tasks: list[StoredTask]) -> None:
         """Take finished tasks that nobody used for a while out of the page cache, once after each use."""

@@ -9,6 +9,7 @@ from google.protobuf.empty_pb2 import Empty
 from dragonfly.core.model.ids import TaskKey, public_task
 from dragonfly.core.model.ranges import ByteRange
 from dragonfly.dfdaemon import answers, output
+from dragonfly.dfdaemon.counting import CountedDownload, counted
 from dragonfly.dfdaemon.engine import Engine, Seat
 from dragonfly.dfdaemon.request import DownloadRequest
 from dragonfly.dfdaemon.scheduler_link import SchedulerLink
@@ -41,10 +42,17 @@ class DownloadService(DfdaemonDownloadServicer):
         wanted = DownloadRequest.from_wire(request.download)
         if wanted.output is not None:
             await asyncio.to_thread(output.check, wanted.output)
+        with counted(self._engine.metrics, wanted) as download:
+            async for response in self._download(wanted, download):
+                yield response
+
+    async def _download(
+        self, wanted: DownloadRequest, download: CountedDownload
+    ) -> AsyncIterator[dfdaemon_pb2.DownloadTaskResponse]:
         while True:
             seat = await self._engine.join(wanted)
             try:
-                async for response in answers.follow(self._engine, seat, with_content=wanted.wants_content):
+                async for response in answers.follow(self._engine, seat, download, with_content=wanted.wants_content):
                     yield response
                 await self._deliver(seat, wanted)
                 return
@@ -79,7 +87,12 @@ class DownloadService(DfdaemonDownloadServicer):
         entries = await self._engine.entries(source)
         return dfdaemon_pb2.ListTaskEntriesResponse(
             entries=(
-                dfdaemon_pb2.Entry(url=entry.url, is_dir=entry.is_directory, content_length=entry.content_length or 0)
+                dfdaemon_pb2.Entry(
+                    url=entry.url,
+                    is_dir=entry.is_directory,
+                    content_length=entry.content_length or 0,
+                    length_unknown=entry.content_length is None,
+                )
                 for entry in entries
             )
         )

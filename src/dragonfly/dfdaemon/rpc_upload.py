@@ -12,6 +12,7 @@ from dragonfly.core.model.ids import public_task
 from dragonfly.core.model.piece import MAX_PIECE_COUNT, Piece, PieceSet
 from dragonfly.core.model.units import Bytes, MiB, Seconds
 from dragonfly.dfdaemon import answers
+from dragonfly.dfdaemon.counting import counted
 from dragonfly.dfdaemon.engine import Engine
 from dragonfly.dfdaemon.flight import LengthKnown, PieceArrived
 from dragonfly.dfdaemon.merge import merged
@@ -49,9 +50,10 @@ class UploadService(DfdaemonUploadServicer):
         """
         request.download.ClearField("output_path")
         wanted = DownloadRequest.from_wire(request.download)
-        seat = await self._engine.join(wanted)
-        async for response in answers.follow(self._engine, seat, with_content=wanted.wants_content):
-            yield response
+        with counted(self._engine.metrics, wanted) as download:
+            seat = await self._engine.join(wanted)
+            async for response in answers.follow(self._engine, seat, download, with_content=wanted.wants_content):
+                yield response
 
     async def SyncPieces(
         self, request: dfdaemon_pb2.SyncPiecesRequest, context: Context

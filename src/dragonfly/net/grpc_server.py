@@ -30,15 +30,19 @@ else:
     Context = grpc.aio.ServicerContext
     Method = grpc.RpcMethodHandler
 
+Observe = Callable[[str, bool], None]
 Handler = Callable[[Any, Context], Any]  # whatever protobuf generated
 
 
 class GrpcServer:
-    """One server with any number of addresses. Add servicers to `.server` before `start`."""
+    """One server with any number of addresses. Add servicers to `.server` before `start`.
 
-    def __init__(self, *, service_names: Sequence[str], interceptors: Sequence[grpc.aio.ServerInterceptor] = ()):
+    `observe` is told of each unary call that ended: its method, `/package.Service/Name`, and whether it failed.
+    """
+
+    def __init__(self, *, service_names: Sequence[str], observe: Observe | None = None) -> None:
         self._names = tuple(service_names)
-        self.server = grpc.aio.server(options=list(_OPTIONS), interceptors=[StatusInterceptor(), *interceptors])
+        self.server = grpc.aio.server(options=list(_OPTIONS), interceptors=[StatusInterceptor(observe)])
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
         reflection.enable_server_reflection([*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME], self.server)
@@ -70,6 +74,9 @@ class GrpcServer:
 class StatusInterceptor(grpc.aio.ServerInterceptor):
     """Turns an error of ours into its gRPC status; anything else is logged whole and answered as a bare INTERNAL."""
 
+    def __init__(self, observe: Observe | None = None) -> None:
+        self._observe = observe or _nobody_observes
+
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Method | None]],
@@ -81,7 +88,7 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
         if handler.response_streaming:
             return _rebuilt(handler, _streaming(handler, method))
-        return _rebuilt(handler, _unary(handler, method))
+        return _rebuilt(handler, _unary(handler, method, self._observe))
 
 
 def _behaviour(handler: Any) -> Handler:
@@ -89,18 +96,25 @@ def _behaviour(handler: Any) -> Handler:
     return behaviour
 
 
-def _unary(handler: Any, method: str) -> Handler:
+def _unary(handler: Any, method: str, observe: Observe) -> Handler:
     behaviour = _behaviour(handler)
 
     async def call(request: Any, context: Context) -> Any:
         try:
-            return await behaviour(request, context)
+            answer = await behaviour(request, context)
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # whatever a handler raises has to become a status
+            observe(method, True)
             await _abort(context, method, error)
+        observe(method, False)
+        return answer
 
     return call
+
+
+def _nobody_observes(method: str, failed: bool) -> None:
+    """What a server does with a call that ended, unless somebody wants to know."""
 
 
 def _streaming(handler: Any, method: str) -> Handler:

@@ -269,13 +269,13 @@ class DaemonMetrics:
         counter.inc(length)
         duration.observe(cost * 1000)
 
-    def piece_upload_started(self) -> None:
-        self.gauges["concurrent_upload_piece_total"].inc()
+    def piece_uploaded(self, length: Bytes) -> None:
+        """A piece of that length was sent whole."""
+        self._counted.upload_traffic.inc(length)
 
-    def piece_upload_ended(self, sent: Bytes) -> None:
-        """A piece is no longer being sent; `sent` bytes of it were."""
-        self.gauges["concurrent_upload_piece_total"].dec()
-        self._counted.upload_traffic.inc(sent)
+    def pieces_being_sent(self, count: int) -> None:
+        """So many are being sent to children now."""
+        self.gauges["concurrent_upload_piece_total"].set(count)
 
     # --- origins, the proxy, calls
 

@@ -4,8 +4,9 @@
     each, through one channel and one event loop -> published one by one
 
 Every file stands for itself: one that fails is tried again where that can help, told in one line, and holds up no
-other. Files appear whole or not at all, so a file that is there with the length of the listing was finished before and
-is skipped: that is how a download that broke off goes on. `--overwrite` fetches all again.
+other. Files appear whole or not at all, so a file that is there with the length of the listing, or where the listing
+tells none, was finished before and is skipped: that is how a download that broke off goes on. `--overwrite` fetches all
+again.
 """
 
 import asyncio
@@ -125,7 +126,10 @@ class Directory:
         while following:
             url = source_access.directory_url(following.pop())
             found = await daemon.entries(url, str(uuid.uuid4()))
-            following += listing.add(Entry(entry.url, entry.content_length, entry.is_dir) for entry in found)
+            following += listing.add(
+                Entry(entry.url, None if entry.length_unknown else entry.content_length, entry.is_dir)
+                for entry in found
+            )
         return listing
 
     def _plan(self, tree: Tree, listing: Listing) -> list[ListedFile]:
@@ -136,7 +140,9 @@ class Directory:
             self._make_directories(tree, listing)
         files = [file for file in listing.files.values() if self._is_missing(tree, file)]
         self._wanted = len(listing.files) + len(listing.refused)
-        self._progress.started(sum(file.length for file in files), time.monotonic())
+        lengths = [file.length for file in files]
+        total = None if None in lengths else sum(length or 0 for length in lengths)
+        self._progress.started(total, time.monotonic())
         if not listing.files:
             say(f"there is no file to download in {self._arguments.url}")
         return files
@@ -153,7 +159,7 @@ class Directory:
             length = tree.length(file.path)
             if length is None or self._arguments.overwrite:
                 return True
-            if length != file.length:
+            if file.length is not None and length != file.length:
                 raise OutputExists(path=tree.name(file.path))
         except DragonflyError as error:
             self._fail(tree.name(file.path), error)

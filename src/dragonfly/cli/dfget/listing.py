@@ -21,10 +21,10 @@ Path = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of a listing; the length is 0 where the file is empty or nobody says."""
+    """One line of a listing; the length is None where it does not say."""
 
     url: str
-    length: Bytes
+    length: Bytes | None
     is_directory: bool
 
 
@@ -34,7 +34,7 @@ class ListedFile:
 
     url: str
     path: Path
-    length: Bytes
+    length: Bytes | None
 
 
 class Listing:

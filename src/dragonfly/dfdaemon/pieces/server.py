@@ -119,6 +119,11 @@ class PieceServer:
             Thread(target=self._work, name=f"piece-server-{number}", daemon=True) for number in range(workers)
         ]
 
+    @property
+    def uploads_under_way(self) -> int:
+        """Answers that are being sent at this moment."""
+        return sum(child.answer is not None for child in self._children.guests())
+
     def start(self) -> int:
         """Listen and serve; the port. Raises ServiceError where the address is taken or not ours."""
         ip, port = self._address
