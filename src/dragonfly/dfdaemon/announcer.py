@@ -108,12 +108,11 @@ class SeedPeerRegistration:
             ip=self._seed_peer.ip,
             seed_peer_cluster_id=self._seed_peer.seed_peer_cluster_id,
         )
-        async with self._channels.calling(self._address, self._unreachable) as channel:
-            await ManagerStub(channel).DeleteSeedPeer(request, timeout=LEAVE_TIMEOUT)
+        async with self._channels.calling(self._address, self._unreachable, ManagerStub) as manager:
+            await manager.DeleteSeedPeer(request, timeout=LEAVE_TIMEOUT)
 
     async def _register_and_keep_alive(self) -> None:
-        async with self._channels.calling(self._address, self._unreachable) as channel:
-            manager = ManagerStub(channel)
+        async with self._channels.calling(self._address, self._unreachable, ManagerStub) as manager:
             await manager.UpdateSeedPeer(self._seed_peer, timeout=UNARY_TIMEOUT)
             log.info("registered as a seed peer at the manager %s", self._address)
             await manager.KeepAlive(self._heartbeats())

@@ -71,8 +71,8 @@ def from_manager(address: str, channels: ChannelPool, request: manager_pb2.ListS
         return ManagerUnreachable(address=address, reason=why)
 
     async def lookup() -> tuple[str, ...]:
-        async with channels.calling(address, unreachable) as channel:
-            answer = await ManagerStub(channel).ListSchedulers(request, timeout=UNARY_TIMEOUT)
+        async with channels.calling(address, unreachable, ManagerStub) as manager:
+            answer = await manager.ListSchedulers(request, timeout=UNARY_TIMEOUT)
         if not answer.schedulers:
             return ()
         cluster = answer.schedulers[0].scheduler_cluster_id

@@ -17,7 +17,8 @@ from dragonfly.dfdaemon.fetch import ParentAddress
 from dragonfly.dfdaemon.flight import Flight
 from dragonfly.errors import DragonflyError, InternalFailure, ParentUnreachable, ProtocolViolation
 from dragonfly.net.channels import ChannelPool
-from dragonfly.wire.pb import dfdaemon_pb2, dfdaemon_pb2_grpc
+from dragonfly.wire.pb import dfdaemon_pb2
+from dragonfly.wire.pb.dfdaemon_pb2_grpc import DfdaemonUploadStub
 
 log = logging.getLogger(__name__)
 
@@ -81,8 +82,8 @@ class ParentWatch:
             wants_all=is_open,
             generation=self._flight.generation,
         )
-        async with self._channels.calling(self._at, self._unreachable) as channel:
-            async for news in dfdaemon_pb2_grpc.DfdaemonUploadStub(channel).SyncPieces(request):
+        async with self._channels.calling(self._at, self._unreachable, DfdaemonUploadStub) as daemon:
+            async for news in daemon.SyncPieces(request):
                 self.address = self._checked(news)
                 self._hear(peer_id, news)
 

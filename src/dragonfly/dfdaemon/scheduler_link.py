@@ -74,8 +74,8 @@ class SchedulerLink:
         def unreachable(why: str) -> DragonflyError:
             return SchedulerUnreachable(address=address, reason=why)
 
-        async with self._channels.calling(address, unreachable) as channel:
-            yield SchedulerStub(channel)
+        async with self._channels.calling(address, unreachable, SchedulerStub) as scheduler:
+            yield scheduler
 
     async def announce_host(self, address: str) -> None:
         """Tell one scheduler about this host, and what it holds where the scheduler has not heard that.

@@ -7,7 +7,8 @@ so that the next call tries afresh instead of waiting out gRPC's backoff.
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
@@ -18,6 +19,7 @@ from dragonfly.net.grpc_client import CONNECT_TIMEOUT, open_channel, remote_erro
 
 IDLE_TIME: Seconds = 60.0  # a parent of one task is often a parent of the next
 
+Stub = TypeVar("Stub")
 Unreachable = Callable[[str], DragonflyError]
 """The error for a process that is not there, from the reason."""
 
@@ -25,6 +27,7 @@ Unreachable = Callable[[str], DragonflyError]
 @dataclass(slots=True)
 class _Entry:
     channel: grpc.aio.Channel
+    stubs: dict[Any, Any] = field(default_factory=dict)  # by what makes them
     users: int = 0
     closing: asyncio.TimerHandle | None = None
 
@@ -38,12 +41,19 @@ class ChannelPool:
         self._closing: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
-    async def calling(self, address: str, unreachable: Unreachable) -> AsyncIterator[grpc.aio.Channel]:
-        """A connected channel to `address`; what goes wrong within comes out as an error of ours."""
+    async def calling(
+        self, address: str, unreachable: Unreachable, make_stub: Callable[[grpc.aio.Channel], Stub]
+    ) -> AsyncIterator[Stub]:
+        """Calls on a service at `address`, which is there; what goes wrong within comes out as an error of ours.
+
+        A stub is made once for each channel: it prepares every call of its service, which costs half a millisecond.
+        """
         entry = self._borrow(address)
         try:
             await _connect(entry.channel)
-            yield entry.channel
+            if make_stub not in entry.stubs:
+                entry.stubs[make_stub] = make_stub(entry.channel)
+            yield entry.stubs[make_stub]
         except ConnectionError as error:
             if self._entries.get(address) is entry:
                 del self._entries[address]
