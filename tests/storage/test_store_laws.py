@@ -9,7 +9,7 @@ from pathlib import Path
 from blake3 import blake3
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from dragonfly.core.model.ids import TaskKey, content_task_id, public_task
 from dragonfly.core.model.piece import PieceGeometry, PieceNumber
@@ -23,6 +23,7 @@ from dragonfly.storage.store import OriginFacts, PieceFollower, PieceWriter
 PIECE = 4 * KiB
 LENGTH = 2 * PIECE + 1000
 KEYS = [public_task(content_task_id(f"task {number}")) for number in range(2)]
+KINDS = st.sampled_from(["whole", "sparse", "open"])
 CONTENT = {key: os.urandom(LENGTH) for key in KEYS}
 
 
@@ -79,7 +80,13 @@ class DiskLaws(RuleBasedStateMachine):
 
     # --- tasks
 
-    @rule(key=st.sampled_from(KEYS), kind=st.sampled_from(["whole", "sparse", "open"]))
+    @initialize(kinds=st.tuples(KINDS, KINDS))
+    def begin(self, kinds: tuple[str, str]) -> None:
+        for key, kind in zip(KEYS, kinds, strict=True):
+            self.create(key, kind)
+
+    @precondition(lambda self: len(self.tasks) < len(KEYS))
+    @rule(key=st.sampled_from(KEYS), kind=KINDS)
     def create(self, key: TaskKey, kind: str) -> None:
         geometry = PieceGeometry.open(PIECE) if kind == "open" else PieceGeometry(LENGTH, PIECE)
         try:
@@ -90,11 +97,12 @@ class DiskLaws(RuleBasedStateMachine):
             assert key not in self.tasks
             self.tasks[key] = Model(kind != "whole", kind == "open")
 
-    @rule(key=st.sampled_from(KEYS))
-    def settle(self, key: TaskKey) -> None:
-        if key in self.tasks:
+    @precondition(lambda self: any(task.is_open for task in self.tasks.values()))
+    @rule()
+    def settle(self) -> None:
+        for key, task in self.tasks.items():
             assert self.store.settle_length(key, LENGTH).geometry == PieceGeometry(LENGTH, PIECE)
-            self.tasks[key].is_open = False
+            task.is_open = False
 
     @rule(key=st.sampled_from(KEYS))
     def finish(self, key: TaskKey) -> None:
@@ -110,6 +118,7 @@ class DiskLaws(RuleBasedStateMachine):
             self.tasks[key].is_finished = True
             assert self.store.content_path(key).read_bytes() == CONTENT[key]
 
+    @precondition(lambda self: any(task.have for task in self.tasks.values()))
     @rule(key=st.sampled_from(KEYS))
     def delete(self, key: TaskKey) -> None:
         self.store.delete(key)
@@ -159,41 +168,39 @@ class DiskLaws(RuleBasedStateMachine):
             assert not is_taken
             self.writing.append(Writing(key, writer))
 
+    @precondition(lambda self: self.writing)
     @rule(data=st.data(), certain=st.booleans(), proves=st.booleans())
     def restart(self, data: st.DataObject, certain: bool, proves: bool) -> None:
-        if self.writing:
-            one = data.draw(st.sampled_from(self.writing))
-            one.is_honest, one.proves = True, proves
-            leaf = bytes(blake3(self.wanted(one)).digest()) if proves and self.wanted(one) else b""
-            one.writer.restart(leaves=leaf if one.writer.length else b"", is_certain=certain)
-            one.proves = bool(leaf)
-            if certain:
-                one.is_honest = True
+        one = data.draw(st.sampled_from(self.writing))
+        leaf = bytes(blake3(self.wanted(one)).digest()) if proves and one.writer.length else b""
+        one.writer.restart(leaves=leaf, is_certain=certain)
+        one.is_honest, one.proves = True, bool(leaf)
 
-    @rule(data=st.data(), count=st.integers(1, PIECE), lies=st.integers(0, 5).map(lambda number: number == 0))
-    def write(self, data: st.DataObject, count: int, lies: bool) -> None:
-        if not self.writing:
-            return
+    @precondition(lambda self: self.writing)
+    @rule(data=st.data(), count=st.sampled_from([1, 999, PIECE // 2, PIECE]))
+    def write(self, data: st.DataObject, count: int) -> None:
         one = data.draw(st.sampled_from(self.writing))
         writer = one.writer
         begin = writer.length - writer.remaining
         chunk = self.wanted(one)[begin : begin + count]
-        if lies and chunk:
-            self.lie(one, chunk)
-            return
         try:
             writer.write(memoryview(chunk))
         except (ValueError, PieceLengthMismatch, PieceDigestMismatch):
             assert not one.is_honest or not writer.remaining
 
-    def lie(self, one: Writing, chunk: bytes) -> None:
-        """Begin anew as a parent, prove nothing, and send a wrong byte."""
-        begin = one.writer.length - one.writer.remaining
+    @precondition(lambda self: self.writing)
+    @rule(data=st.data())
+    def lie(self, data: st.DataObject) -> None:
+        """Begin anew as a parent, prove nothing, and send all of the piece with one byte wrong."""
+        one = data.draw(st.sampled_from(self.writing))
+        wrong = bytearray(self.wanted(one)[: one.writer.length])
+        if not wrong:
+            return
+        wrong[data.draw(st.sampled_from([0, len(wrong) // 2, len(wrong) - 1]))] ^= 1
         one.writer.restart()
         one.is_honest, one.proves = False, False
-        before = self.wanted(one)[:begin]
         try:
-            one.writer.write(memoryview(before + bytes([chunk[0] ^ 1]) + chunk[1:]))
+            one.writer.write(memoryview(wrong))
         except PieceDigestMismatch:
             assert any(other.key == one.key for other in self.following)
 
@@ -201,10 +208,9 @@ class DiskLaws(RuleBasedStateMachine):
         number = one.writer.number
         return CONTENT[one.key][number * PIECE : (number + 1) * PIECE]
 
+    @precondition(lambda self: self.writing)
     @rule(data=st.data())
     def commit(self, data: st.DataObject) -> None:
-        if not self.writing:
-            return
         one = data.draw(st.sampled_from(self.writing))
         wanted = self.wanted(one)
         leaf = bytes(blake3(wanted).digest())
@@ -218,12 +224,12 @@ class DiskLaws(RuleBasedStateMachine):
         one.writer.__exit__(None, None, None)
         self.writing.remove(one)
 
+    @precondition(lambda self: self.writing)
     @rule(data=st.data())
     def give_up(self, data: st.DataObject) -> None:
-        if self.writing:
-            one = data.draw(st.sampled_from(self.writing))
-            one.writer.__exit__(None, None, None)
-            self.writing.remove(one)
+        one = data.draw(st.sampled_from(self.writing))
+        one.writer.__exit__(None, None, None)
+        self.writing.remove(one)
 
     @rule(key=st.sampled_from(KEYS), number=st.integers(0, 2))
     def follow(self, key: TaskKey, number: int) -> None:
@@ -240,13 +246,13 @@ class DiskLaws(RuleBasedStateMachine):
             assert is_there
             self.following.append(Following(key, follower))
 
+    @precondition(lambda self: self.following)
     @rule(data=st.data())
     def unfollow(self, data: st.DataObject) -> None:
-        if self.following:
-            other = data.draw(st.sampled_from(self.following))
-            self.look(other)
-            other.follower.__exit__(None, None, None)
-            self.following.remove(other)
+        other = data.draw(st.sampled_from(self.following))
+        self.look(other)
+        other.follower.__exit__(None, None, None)
+        self.following.remove(other)
 
     def look(self, other: Following) -> None:
         """What may be read only grows, and is what the file has there."""
@@ -313,7 +319,7 @@ class MemoryLaws(DiskLaws):
         return MemoryStore(MiB)
 
 
-LIMITS = settings(max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
+LIMITS = settings(max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
 TestRestartLaws = RestartLaws.TestCase
 TestRestartLaws.settings = LIMITS
 TestMemoryLaws = MemoryLaws.TestCase
