@@ -41,12 +41,11 @@ class LaneBroken(Exception):
 class Lane:
     """One connection. Its fields belong to Lanes, under its lock; the channel's reading side to the first turn."""
 
-    __slots__ = ("address", "answered", "channel", "idle_since", "is_broken", "is_spoiled", "moved", "turns")
+    __slots__ = ("address", "answered", "channel", "idle_since", "is_broken", "is_spoiled", "turns")
 
-    def __init__(self, address: Address, channel: Channel, moved: Condition) -> None:
+    def __init__(self, address: Address, channel: Channel) -> None:
         self.address = address
         self.channel = channel
-        self.moved = moved  # a turn ended, or the lane broke
         self.turns: deque[Turn] = deque()
         self.answered = 0
         self.idle_since: Seconds = 0.0
@@ -57,10 +56,11 @@ class Lane:
 class Turn:
     """One request that was sent. A context manager: left before `done`, it takes its lane out of use."""
 
-    def __init__(self, lanes: "Lanes", lane: Lane) -> None:
+    def __init__(self, lanes: "Lanes", lane: Lane, came: Condition) -> None:
         self._lanes = lanes
         self._lane = lane
         self.channel = lane.channel
+        self.came = came  # it is the lane's first, or the lane broke
         self.is_first_of_lane = lane.answered == 0
         self.is_left = False
 
@@ -115,7 +115,7 @@ class Lanes:
                 if lane is not None:
                     with suppress(OSError):  # broken: a new one tells why
                         return self._join(lane, request)
-        lane = Lane(address, self._connect(address), Condition(self._lock))
+        lane = Lane(address, self._connect(address))
         with self._lock:
             self._lanes.setdefault(address, []).append(lane)
             return self._join(lane, request)
@@ -132,7 +132,7 @@ class Lanes:
     def wait(self, lane: Lane, turn: Turn, timeout: Seconds) -> bool:
         """Whether the turn is the lane's first, within `timeout`. Raises LaneBroken."""
         with self._lock:
-            lane.moved.wait_for(lambda: lane.is_broken or lane.turns[0] is turn, timeout)
+            turn.came.wait_for(lambda: lane.is_broken or lane.turns[0] is turn, timeout)
             if lane.is_broken:
                 raise LaneBroken
             return lane.turns[0] is turn
@@ -148,7 +148,7 @@ class Lanes:
             elif not lane.turns or lane.turns[0].is_left:
                 self._break(lane)
             else:
-                lane.moved.notify_all()
+                lane.turns[0].came.notify()
 
     def leave(self, lane: Lane, turn: Turn) -> None:
         """A turn gives up: at once if it is the first, else when it would be."""
@@ -180,7 +180,7 @@ class Lanes:
             if not lane.turns:  # else one reads from it just now
                 self._break(lane)
             raise
-        turn = Turn(self, lane)
+        turn = Turn(self, lane, Condition(self._lock))
         lane.turns.append(turn)
         return turn
 
@@ -207,7 +207,8 @@ class Lanes:
             del self._lanes[lane.address]
         with suppress(OSError):
             lane.channel.close()
-        lane.moved.notify_all()
+        for turn in lane.turns:
+            turn.came.notify()
 
 
 def _is_proven(lane: Lane) -> bool:
