@@ -401,8 +401,10 @@ def test_the_one_holder_of_a_part_is_found_among_hundreds_of_other_parts() -> No
         play.register(f"h{number}", description=large, interest=part, need_back_to_source=True)
         play.at_source(f"h{number}")
         play.finished(f"h{number}")
-    wanted = ByteRange(123 * 4 * MiB + 5, 1)
-    assert parents_of(play.register("a", description=large, interest=wanted), "a") == ["h123"]
+    for number in range(7, 400, 39):
+        wanted = ByteRange(number * 4 * MiB + 5, 1)
+        answer = play.register(f"a{number}", description=large, interest=wanted)
+        assert parents_of(answer, f"a{number}")[0] == f"h{number}"
 
 
 def test_peer_that_comes_back_with_a_forbidden_priority_is_forgotten_and_the_next_one_goes(play: Play) -> None:

@@ -280,6 +280,14 @@ def test_what_a_source_had_before_is_told_without_roots_when_it_has_finished() -
     assert told(play.source_finished("seed"), "first") == [rest]
 
 
+def test_what_a_source_had_before_is_told_at_its_end_even_while_another_is_at_work() -> None:
+    play = Reading()
+    play.announce("seed-2", is_seed=True)
+    play.register("seed-2", need_back_to_source=True, generation="g")
+    play.at_source("seed-2")
+    assert told(play.source_finished("seed"), "first") == [dict.fromkeys(EVERY_PIECE, b"")]
+
+
 def test_next_source_tells_on_where_the_first_broke_off() -> None:
     play = Reading()
     play.piece("seed", 0, ONE)
@@ -306,6 +314,16 @@ def test_source_that_shows_no_progress_is_not_waited_for_where_somebody_has_it_a
     play.holds("old", generation="g")
     assert told(play.pass_time(29.0), "first") == []
     assert told(play.pass_time(2.0), "first") == [dict.fromkeys(EVERY_PIECE, b"")]
+
+
+def test_progress_of_the_source_is_looked_at_as_long_as_anybody_waits_for_roots() -> None:
+    play = Reading()
+    play.holds("old", generation="g")
+    for number in range(3):
+        play.now += 20.0
+        play.piece("seed", number, ONE)
+        assert told(play.pass_time(20.0), "first") == []
+    assert told(play.pass_time(31.0), "first") == [dict.fromkeys(EVERY_PIECE[3:], b"")]
 
 
 def test_pieces_of_one_who_went_to_the_origin_by_itself_are_told_without_roots_where_no_other_is_left() -> None:
