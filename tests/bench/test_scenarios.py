@@ -19,12 +19,14 @@ from bench.swarm import Origin
 HOP = {
     "iperf3 GiB/s": 4.0,
     "crc32 GiB/s": 3.2,
-    "curl GiB/s": 2.0,
+    "curl -o GiB/s": 2.0,
+    "curl in place GiB/s": 2.5,
     "dfget GiB/s": 2.0,
     "crc32 CPU s/GiB": 0.6,
     "crc32 seed CPU s/GiB": 0.2,
     "crc32 child CPU s/GiB": 0.4,
-    "curl CPU s/GiB": 0.5,
+    "curl -o CPU s/GiB": 0.6,
+    "curl in place CPU s/GiB": 0.5,
     "dfget CPU s/GiB": 0.9,
     "crc32 machine busy": 1.0,
 }
@@ -38,7 +40,7 @@ def test_one_hop_is_told_beside_iperf3_and_curl() -> None:
     told = by_name(one_hop.figures([HOP]))
 
     assert told["rate / iperf3"].value == 0.8
-    assert told["rate / curl from nginx"].value == 1.6
+    assert told["rate / curl -o"].value == 1.6
     assert not any(figure.is_missed for figure in told.values())
 
 
