@@ -27,8 +27,8 @@ NEEDS = ("iperf3", "nginx", "curl")
 ABOUT = """\
 A child's daemon fetches a file from a seed peer's daemon over loopback into memory that was touched before, every piece
 verified; timed in the daemon from the first request to the last piece stored. `iperf3 -P1 -C cubic` writes nothing;
-curl from nginx (both cubic) writes over the same file: with `-o`, which frees its memory first, and in place. *dfget* is the
-whole command, from its start to its end, into a new file."""
+curl from nginx (both cubic) writes over the same file: with `-o`, which frees its memory first, and in place. *dfget*
+is the whole command, from its start to its end, into a new file."""
 SIZE: Bytes = 8 * GiB
 ROUNDS = 5
 DIGESTS = ("crc32", "blake3")

@@ -10,7 +10,7 @@ import pytest
 from bench import many_files, memory, one_hop, shaped_swarm, small_file, upload
 from bench.__main__ import SCENARIOS
 from bench.one_hop import touch
-from bench.place import Place, place
+from bench.place import Place, place, touch_memory
 from bench.processes import cpu_of, using
 from bench.rounds import Figure
 from bench.setup import PACKAGES, Setup, Skipped, require
@@ -124,6 +124,12 @@ def test_a_place_is_gone_with_its_block_and_what_is_in_it() -> None:
         (found.directory / "file").write_bytes(b"content")
 
     assert not found.directory.exists()
+
+
+def test_touched_memory_is_free_again(tmp_path: Path) -> None:
+    touch_memory(tmp_path, 8 << 20)
+
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_user_says_where_with_tmpdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
