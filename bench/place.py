@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from dragonfly.core.model.units import Bytes, MiB
+
 _SHARED_MEMORY = Path("/dev/shm")
 
 
@@ -22,6 +24,18 @@ class Place:
 
     directory: Path
     is_memory: bool
+
+
+def touch_memory(directory: Path, size: Bytes) -> None:
+    """Make sure that the machine has so much free memory that was used before, by a file that is deleted again.
+
+    A virtual machine's host gives it memory at the first touch, page by page, at up to ten times the cost of a write.
+    """
+    ballast, block = directory / "ballast", bytes(4 * MiB)
+    with ballast.open("wb", buffering=0) as file:
+        for _ in range(size // len(block)):
+            file.write(block)
+    ballast.unlink()
 
 
 @contextmanager

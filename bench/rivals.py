@@ -78,19 +78,20 @@ http {{
 """
 
 
-def curl_into(url: str, warm: Path, size: Bytes, where: Where, worker: int) -> Round:
-    """curl writes over a file in place: its standard output is the file, as `-o` would truncate it first.
+def curl_into(url: str, warm: Path, size: Bytes, where: Where, worker: int, *, in_place: bool) -> Round:
+    """curl writes over a file with `-o`, which truncates it first, or in place: its standard output is the file then.
 
     `worker` is nginx's process, whose CPU counts too.
     """
+    command = where.command(["curl", "--silent", "--fail", "--noproxy", "*", url])
+    command += [] if in_place else ["-o", str(warm)]
     target = os.open(warm, os.O_RDWR)
     with using([worker]) as used:
-        process = subprocess.Popen(where.command(["curl", "--silent", "--fail", "--noproxy", "*", url]), stdout=target)
+        process = subprocess.Popen(command, stdout=target)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
-    reached = os.lseek(target, 0, os.SEEK_CUR)
     os.close(target)
-    if process.returncode != 0 or reached != size:
-        raise ProcessFailed(f"curl ended with status {process.returncode} after {reached} bytes")
+    if process.returncode != 0 or warm.stat().st_size != size:
+        raise ProcessFailed(f"curl ended with status {process.returncode}")
     cpu = used.all_cpu + usage.ru_utime + usage.ru_stime
     return {"GiB/s": size / used.seconds / GiB, "CPU s/GiB": cpu / size * GiB}

@@ -7,6 +7,7 @@ from bench.bound import Swarm as Links
 from bench.bound import bound, terms
 from bench.downloads import Download, delete, download, talking
 from bench.links import shaped_hosts
+from bench.place import touch_memory
 from bench.processes import using
 from bench.rounds import Figure, Goal, Round, median
 from bench.setup import Setup, require_root
@@ -51,6 +52,8 @@ def run(setup: Setup) -> list[Round]:
         swarm.until_known()
         rounds = []
         for number in range((setup.rounds or ROUNDS) + 1):
+            if setup.place.is_memory:
+                touch_memory(setup.directory, (PEERS + 1) * size)
             used = replace(links, length=size if number else min(size, 64 * MiB))  # the first only warms up
             measured = _round(origin, swarm, seed, peers, f"shaped-{number}", used)
             setup.say(f"round {number}: " + ", ".join(f"{k} {v:.3g}" for k, v in measured.items()))

@@ -19,6 +19,7 @@ from dragonfly.core.model.units import Bytes, Seconds
 
 _PATIENCE: Seconds = 60.0
 _PYTHON = sys.executable
+_given: set[int] = set()
 
 
 class ProcessFailed(Exception):
@@ -126,7 +127,14 @@ class Swarm:
         command = [_PYTHON, "-m", "bench.announced", self._scheduler, str(len(self.daemons)), str(_PATIENCE)]
         done = subprocess.run(self._where.command(command), check=False, capture_output=True, text=True)
         if done.returncode != 0:
-            raise ProcessFailed(f"the swarm did not start: {done.stderr.strip()}; logs are in {self._directory}")
+            last = "".join(
+                self._last_words(daemon.name) for daemon in self.daemons if daemon.process.poll() is not None
+            )
+            raise ProcessFailed(f"the swarm did not start: {done.stderr.strip()}{last}")
+
+    def _last_words(self, name: str) -> str:
+        lines = (self._directory / f"{name}.log").read_text(errors="replace").strip().splitlines()
+        return f"; {name} ended: {' '.join(lines[-3:])}"
 
     def _start(self, name: str, command: list[str]) -> subprocess.Popen[bytes]:
         log = self._stack.enter_context((self._directory / f"{name}.log").open("wb"))
@@ -176,10 +184,13 @@ class Origin:
 
 
 def free_port() -> int:
-    """A port nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """A port nobody listens on now, and that was not given away before."""
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port: int = listener.getsockname()[1]
+        if port not in _given:
+            _given.add(port)
+            return port
 
 
 def until_quiet(pid: int, *, quiet: Seconds = 0.3) -> None:

@@ -10,7 +10,7 @@ import pytest
 from bench import many_files, memory, one_hop, shaped_swarm, small_file, upload
 from bench.__main__ import SCENARIOS
 from bench.one_hop import touch
-from bench.place import Place, place
+from bench.place import Place, place, touch_memory
 from bench.processes import cpu_of, using
 from bench.rounds import Figure
 from bench.setup import PACKAGES, Setup, Skipped, require
@@ -19,12 +19,14 @@ from bench.swarm import Origin
 HOP = {
     "iperf3 GiB/s": 4.0,
     "crc32 GiB/s": 3.2,
-    "curl GiB/s": 2.0,
+    "curl -o GiB/s": 2.0,
+    "curl in place GiB/s": 2.5,
     "dfget GiB/s": 2.0,
     "crc32 CPU s/GiB": 0.6,
     "crc32 seed CPU s/GiB": 0.2,
     "crc32 child CPU s/GiB": 0.4,
-    "curl CPU s/GiB": 0.5,
+    "curl -o CPU s/GiB": 0.6,
+    "curl in place CPU s/GiB": 0.5,
     "dfget CPU s/GiB": 0.9,
     "crc32 machine busy": 1.0,
 }
@@ -38,7 +40,7 @@ def test_one_hop_is_told_beside_iperf3_and_curl() -> None:
     told = by_name(one_hop.figures([HOP]))
 
     assert told["rate / iperf3"].value == 0.8
-    assert told["rate / curl from nginx"].value == 1.6
+    assert told["rate / curl -o"].value == 1.6
     assert not any(figure.is_missed for figure in told.values())
 
 
@@ -122,6 +124,12 @@ def test_a_place_is_gone_with_its_block_and_what_is_in_it() -> None:
         (found.directory / "file").write_bytes(b"content")
 
     assert not found.directory.exists()
+
+
+def test_touched_memory_is_free_again(tmp_path: Path) -> None:
+    touch_memory(tmp_path, 8 << 20)
+
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_user_says_where_with_tmpdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
