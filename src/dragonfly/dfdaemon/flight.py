@@ -141,7 +141,8 @@ class Flight:
         self.users = 0  # callers who want the file; children that follow do not count
         self._only_announces = False
         self._deck, self._source = deck, source
-        terms = replace(terms, is_whole=span is None, is_open=self.geometry.is_open)
+        is_asked_for = span is None or request.wire.need_back_to_source  # the latter: a scheduler woke this seed for it
+        terms = replace(terms, announces_stored=is_asked_for, is_open=self.geometry.is_open)
         self._machine = Download(terms, self.pieces - stored.pieces, random.Random())
         self._roots: dict[PieceNumber, bytes] | None = None  # None: the scheduler promised none
         self._loop = asyncio.get_running_loop()
@@ -166,6 +167,7 @@ class Flight:
             do.FetchFromParent: self._fetch_from_parent,
             do.FetchFromSource: lambda command: self._read_source(command.numbers),
             do.StreamFromSource: lambda command: self._read_source(()),
+            do.ReportBackToSourceStarted: self._go_to_source,
             do.Notify: self._notify,
             do.CallAgainAt: self._call_again_at,
             do.Fail: self._fail,
@@ -345,6 +347,16 @@ class Flight:
     def _tell_scheduler(self, command: do.Command) -> None:
         if self._talk is not None:
             self._talk.send(command)
+
+    def _go_to_source(self, command: do.ReportBackToSourceStarted) -> None:
+        """Say so, and what an earlier attempt read from the origin: the scheduler vouches for it to children.
+
+        What came from peers in earlier attempts is not the origin's word, and nobody's here.
+        """
+        self._tell_scheduler(command)
+        for update in self.updates:
+            if isinstance(update, PieceArrived) and update.is_local and update.piece.parent_id is None:
+                self._tell_scheduler(do.ReportPiece(update.piece))
 
     def _watch_parent(self, command: do.WatchParent) -> None:
         self._watches[command.parent.peer_id] = self._deck.watch_parent(self, command)

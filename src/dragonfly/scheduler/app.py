@@ -11,6 +11,7 @@ from dragonfly.core.model.units import Seconds
 from dragonfly.core.scheduling.events import ConfigChanged
 from dragonfly.core.scheduling.machine import Scheduler
 from dragonfly.errors import DragonflyError
+from dragonfly.net.channels import ChannelPool
 from dragonfly.net.grpc_server import GrpcServer
 from dragonfly.net.host_info import hostname, local_ip
 from dragonfly.net.http_server import StatusServer
@@ -46,7 +47,8 @@ class SchedulerService:
         if settings.manager.addr is None:
             self._config = with_dynconfig(self._config, from_file(Path(settings.dyn_config.path)))
         machine = Scheduler(self._config, Random())
-        seeds = SeedClient(settings.seed_peer.task_download_timeout)
+        self._channels = ChannelPool()
+        seeds = SeedClient(self._channels, settings.seed_peer.task_download_timeout)
         self._shell = Shell(machine, seeds, clock=clock, observe=self._observe)
 
         self._server = GrpcServer(service_names=[SERVICE_NAME])
@@ -76,6 +78,8 @@ class SchedulerService:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+        if self._server is not None:
+            await self._channels.close()
 
     def _spawn(self, work: "asyncio._CoroutineLike[None]", name: str) -> None:
         self._tasks.append(asyncio.create_task(work, name=name))

@@ -451,8 +451,8 @@ def test_piece_found_here_counts_without_being_reported_as_fetched() -> None:
     assert play.then(fetched(1, SEED))[-1] == do.Finish()
 
 
-def test_range_that_is_here_is_finished_without_a_word_to_the_scheduler() -> None:
-    assert Play(2, have=(0, 1), is_whole=False).then(Started()) == [do.Finish()]
+def test_range_nobody_asked_for_that_is_here_is_finished_without_a_word_to_the_scheduler() -> None:
+    assert Play(2, have=(0, 1), announces_stored=False).then(Started()) == [do.Finish()]
 
 
 # --- the scheduler is away

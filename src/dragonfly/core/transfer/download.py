@@ -101,7 +101,7 @@ class DownloadTerms:
     patience_after_loss: Seconds = 10.0  # the same, once a parent was lost: it may have been everybody's source
     back_to_source_allowed: bool = True
     source_supports_ranges: bool = True
-    is_whole: bool = True  # False: only a range is wanted, so the end of this download does not finish the task
+    announces_stored: bool = True  # tell the scheduler of what is here already; ranges only where it asked for one
     is_open: bool = False  # the length is not known yet
 
 
@@ -159,7 +159,7 @@ class Download:
     def _on_started(self, event: Started, now: Seconds) -> list[Command]:
         if not self.missing:
             self.phase = Phase.FINISHED
-            return [Finish(), Register(metadata_only=True)] if self.terms.is_whole else [Finish()]
+            return [Finish(), Register(metadata_only=True)] if self.terms.announces_stored else [Finish()]
         self.phase = Phase.ASKING
         return [Register()]
 
