@@ -74,12 +74,12 @@ class HostAnnouncer:
             if not self._silent.get(address):
                 log.warning("not announced: %s", error)
             self._silent[address] = True
-            self._schedulers.silence(address).set()
+            self._schedulers.silence(address).begin()
             return
         if self._silent.get(address, True):
             log.info("announced to the scheduler at %s", address)
         self._silent[address] = False
-        self._schedulers.silence(address).clear()
+        self._schedulers.silence(address).end()
 
 
 class SeedPeerRegistration:

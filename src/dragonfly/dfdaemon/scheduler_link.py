@@ -5,8 +5,8 @@ Every call has a deadline; a scheduler that is slow, refuses or is away raises, 
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from dragonfly.core.model.ids import HostId, TaskId
@@ -34,6 +34,32 @@ def nothing_held() -> Iterable[HeldTask]:
     return ()
 
 
+class Silence:
+    """One scheduler's: whether it is silent now, and who is to be told when it falls silent."""
+
+    def __init__(self) -> None:
+        self.is_on = False
+        self._listeners: dict[Callable[[], object], None] = {}
+
+    def begin(self) -> None:
+        if not self.is_on:
+            self.is_on = True
+            for listener in list(self._listeners):
+                listener()
+
+    def end(self) -> None:
+        self.is_on = False
+
+    @contextmanager
+    def heard_by(self, listener: Callable[[], object]) -> Iterator[None]:
+        """Call `listener` when the silence begins, from now until the end of the block."""
+        self._listeners[listener] = None
+        try:
+            yield
+        finally:
+            del self._listeners[listener]
+
+
 class SchedulerLink:
     """The schedulers of this daemon's cluster. `addresses` and `host` are asked anew each time.
 
@@ -54,7 +80,7 @@ class SchedulerLink:
         self._host, self._channels, self._interval = host, channels, announce_interval
         self._held = held
         self._told: dict[str, tuple[str, ...]] = {}  # those told of held tasks, with the schedulers there were then
-        self._silences: dict[str, asyncio.Event] = {}
+        self._silences: dict[str, Silence] = {}
 
     def addresses_for(self, task_id: TaskId) -> tuple[str, ...]:
         """The task's scheduler first, then those that stand in for it. Raises SchedulerUnreachable if none is known."""
@@ -63,9 +89,9 @@ class SchedulerLink:
             raise SchedulerUnreachable(address="any address", reason="none is known")
         return tuple(HashRing(known).in_order(task_id))
 
-    def silence(self, address: str) -> asyncio.Event:
-        """Set while a scheduler does not take our announcements: connected or not, it is not to be waited for."""
-        return self._silences.setdefault(address, asyncio.Event())
+    def silence(self, address: str) -> "Silence":
+        """Whether a scheduler takes our announcements; one that does not is not to be waited for, connected or not."""
+        return self._silences.setdefault(address, Silence())
 
     @asynccontextmanager
     async def stub(self, address: str) -> AsyncIterator["SchedulerAsyncStub"]:

@@ -8,8 +8,6 @@ download goes on without, the next one asks again.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
-from contextlib import suppress
 from typing import Any
 
 import grpc.aio
@@ -36,6 +34,7 @@ log = logging.getLogger(__name__)
 
 INTRODUCTION_TIMEOUT: Seconds = 2.0
 CLOSE_TIMEOUT: Seconds = 5.0  # for the scheduler to end the stream after our last word
+AnnounceCall = Any  # grpc.aio's type takes its type arguments in its stubs only
 REFUSALS = (DownloadForbidden, NoSourceAllowed)
 
 
@@ -105,34 +104,48 @@ class Talk:
             await self._talk_to(address, register)
 
     async def _talk_to(self, address: str, register: Request | None) -> None:
+        """Raises SchedulerUnreachable if the scheduler fell silent; to wait for a seed peer is not that."""
+        silence = self._link.silence(address)
         async with self._link.stub(address) as scheduler:
-            call = scheduler.AnnouncePeer(self._outgoing(register))
-            answers = aiter(call)
+            if silence.is_on:
+                raise SchedulerUnreachable(address=address, reason="it fell silent")
+            call = scheduler.AnnouncePeer()
+            writing = asyncio.create_task(self._write(call, register), name=f"reports of peer {self._flight.peer_id}")
             try:
-                if self._flight.geometry.is_open:
-                    await _see_that_it_is_ours(call, address)
-                with suppress(StopAsyncIteration):
-                    while True:
-                        self._hear(await self._next(answers, address), address)
+                with silence.heard_by(call.cancel):
+                    if self._flight.geometry.is_open:
+                        await _see_that_it_is_ours(call, address)
+                    await self._read(call, address)
+            except asyncio.CancelledError:
+                if _is_cancelled():
+                    raise
+                raise SchedulerUnreachable(address=address, reason="it fell silent") from None
+            except TimeoutError:
+                raise SchedulerUnreachable(address=address, reason="it fell silent") from None
             finally:
-                call.cancel()  # or its end of the outbox would swallow what the next call has to say
+                call.cancel()
+                writing.cancel()  # or it would swallow what the next call has to say
+                await asyncio.wait({writing})
 
-    async def _next(
-        self, answers: AsyncIterator[scheduler_pb2.AnnouncePeerResponse], address: str
-    ) -> scheduler_pb2.AnnouncePeerResponse:
-        """The next answer. Raises SchedulerUnreachable if the scheduler fell silent; to wait for a seed is not that."""
-        answer = asyncio.ensure_future(anext(answers))
-        silence = asyncio.create_task(self._link.silence(address).wait(), name=f"silence of {address}")
-        waited: set[asyncio.Future[Any]] = {answer, silence}
+    async def _read(self, call: AnnounceCall, address: str) -> None:
+        """Hear answers until the scheduler ends the conversation. Raises TimeoutError after a silence."""
+        while True:
+            async with asyncio.timeout(self._silence_timeout):
+                answer = await call.read()
+            if answer is grpc.aio.EOF:
+                return
+            self._hear(answer, address)
+
+    async def _write(self, call: AnnounceCall, register: Request | None) -> None:
+        """Pass on what there is to say; a call that is broken tells its reader why."""
+        request = register
         try:
-            await asyncio.wait(waited, timeout=self._silence_timeout, return_when=asyncio.FIRST_COMPLETED)
-            if answer.done():
-                return answer.result()
-            raise SchedulerUnreachable(address=address, reason="it fell silent")
-        finally:
-            for task in waited:
-                task.cancel()
-            await asyncio.gather(*waited, return_exceptions=True)
+            while request is not None:
+                await call.write(request)
+                request = await self._outbox.get()
+            await call.done_writing()
+        except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
+            return
 
     def _hear(self, response: scheduler_pb2.AnnouncePeerResponse, address: str) -> None:
         heard = read_response(response, address)
@@ -145,14 +158,14 @@ class Talk:
         if heard.content_length is not None:
             self._flight.settle_length(heard.content_length)
 
-    async def _outgoing(self, register: Request | None) -> AsyncIterator[Request]:
-        request = register
-        while request is not None:
-            yield request
-            request = await self._outbox.get()
+
+def _is_cancelled() -> bool:
+    """Whether this very task is being cancelled, and not only the call it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
-async def _see_that_it_is_ours(call: grpc.aio.StreamStreamCall[Any, Any], address: str) -> None:
+async def _see_that_it_is_ours(call: AnnounceCall, address: str) -> None:
     """Only our scheduler serves files of unknown length. Raises SchedulerUnreachable for any other."""
     try:
         async with asyncio.timeout(INTRODUCTION_TIMEOUT):
