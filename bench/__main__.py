@@ -27,6 +27,9 @@ PAGE, RESULTS = ROOT / "docs" / "performance.md", ROOT / "bench" / "results"
 
 def main() -> int:
     """The exit status: 0 if all that could be measured was, 1 if something failed, 2 for a name nobody knows."""
+    if sys.argv[1:]:
+        print(__doc__)
+        return 0 if sys.argv[1] in ("-h", "--help") else 2
     only = os.environ.get("ONLY", "")
     chosen = [scenario for scenario in SCENARIOS if only in ("", scenario.NAME)]
     if not chosen:
@@ -48,7 +51,7 @@ def _measured(scenario: ModuleType) -> bool:
     """Run one scenario and write its section. False if it broke; being skipped is no failure."""
     name, title = scenario.NAME, scenario.TITLE
     print(f"{name}: {title}", flush=True)
-    machine, began = describe(), time.monotonic()
+    machine, began = "; ".join([describe(), *_wishes()]), time.monotonic()
     try:
         require(scenario.NEEDS)
         with place(name) as found:
@@ -80,6 +83,12 @@ def _setup(found: Place) -> Setup:
         rounds=int(rounds) if rounds else None,
         say=lambda line: print(f"  {line}", flush=True),
     )
+
+
+def _wishes() -> list[str]:
+    """What was changed of the scenario's own sizes; a figure is worth little without."""
+    variables = ("BENCH_SIZE", "BENCH_MEMORY_SIZE", "BENCH_ROUNDS")
+    return [f"{variable}={os.environ[variable]}" for variable in variables if os.environ.get(variable)]
 
 
 def _size(variable: str) -> Bytes | None:
