@@ -195,6 +195,7 @@ class DaemonService:
         )
         policy = EnginePolicy(
             terms=self._terms,
+            has_room=self._collector.has_room,
             make_room=self._collector.make_room,
             concurrent_task_count=settings.download.concurrent_task_count,
             serves_stale=settings.storage.serve_stale,

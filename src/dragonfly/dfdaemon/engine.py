@@ -67,11 +67,12 @@ class Identity:
 class EnginePolicy:
     """What the settings say about downloads.
 
-    `terms` makes the terms of one from its request and the origin's answer. `make_room` frees disk space and says
-    whether it could.
+    `terms` makes the terms of one from its request and the origin's answer. `has_room` says, blocking but quickly,
+    whether so many bytes fit; `make_room` frees disk space for them and says whether it could.
     """
 
     terms: Callable[[DownloadRequest, SourceStat], DownloadTerms]
+    has_room: Callable[[Bytes], bool]
     make_room: Callable[[Bytes], Awaitable[bool]]
     concurrent_task_count: int = 1000
     serves_stale: bool = False
@@ -260,20 +261,28 @@ class Engine:
 
         Older tasks are deleted for it if need be. Raises DiskFull before a byte is written.
         """
-        stored = await asyncio.to_thread(self._still_stored, request, stat)
-        geometry = stored.geometry if stored else _geometry(request, stat)
-        missing = (
-            PieceSet() if geometry.is_open else PieceSet.of(geometry, span) - (stored.pieces if stored else PieceSet())
-        )
-        needed = geometry.length_of(missing) if stored is None or stored.room < geometry.content_length else 0
-        if needed and not await self._policy.make_room(needed):
+        prepared = await asyncio.to_thread(self._stored_or_created, request, stat, span)
+        if isinstance(prepared, StoredTask):
+            return prepared
+        if not await self._policy.make_room(prepared):
             free = (await asyncio.to_thread(self.store.usage)).free
-            raise DiskFull(path="the storage", needed=needed, free=free)
+            raise DiskFull(path="the storage", needed=prepared, free=free)
+        prepared = await asyncio.to_thread(self._stored_or_created, request, stat, span, is_sure=True)
+        assert isinstance(prepared, StoredTask)
+        return prepared
+
+    def _stored_or_created(
+        self, request: DownloadRequest, stat: SourceStat, span: ByteRange | None, *, is_sure: bool = False
+    ) -> StoredTask | Bytes:
+        """The task, or the bytes that do not fit as things are, unless the caller is sure that they do. Blocking."""
+        stored = self._still_stored(request, stat)
+        needed = _missing(stored, request, stat, span)
+        if needed and not is_sure and not self._policy.has_room(needed):
+            return needed
         if stored is not None:
             return stored
-        return await asyncio.to_thread(
-            self.store.create, request.key, geometry, _facts(request, stat), sparse=span is not None
-        )
+        geometry = _geometry(request, stat)
+        return self.store.create(request.key, geometry, _facts(request, stat), sparse=span is not None)
 
     def _still_stored(self, request: DownloadRequest, stat: SourceStat) -> StoredTask | None:
         """Blocking."""
@@ -315,6 +324,14 @@ def _geometry(request: DownloadRequest, stat: SourceStat) -> PieceGeometry:
     if stat.content_length is None:
         return PieceGeometry.open(request.piece_length)
     return PieceGeometry.of(stat.content_length, request.piece_length)
+
+
+def _missing(stored: StoredTask | None, request: DownloadRequest, stat: SourceStat, span: ByteRange | None) -> Bytes:
+    """The bytes a download will take of the disk, as far as that is known before it begins."""
+    geometry = stored.geometry if stored else _geometry(request, stat)
+    if geometry.is_open or (stored is not None and stored.room >= geometry.content_length):
+        return 0
+    return geometry.length_of(PieceSet.of(geometry, span) - (stored.pieces if stored else PieceSet()))
 
 
 def _facts(request: DownloadRequest, stat: SourceStat) -> OriginFacts:

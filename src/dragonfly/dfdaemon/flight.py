@@ -278,7 +278,7 @@ class Flight:
 
     async def _run(self) -> None:
         store = self._deck.store
-        for piece in await self._in_thread(store.pieces, self.key):
+        for piece in await self._in_thread(store.pieces, self.key) if self.stored.pieces else ():
             if piece.number in self.pieces:
                 self._publish(PieceArrived(piece, is_local=True))
         self.post(Started())

@@ -69,6 +69,10 @@ class Collector:
             gone, _ = await self._evict(self._plan_collection)
             return gone  # file systems may free late: whether it was enough is seen next time
 
+    def has_room(self, needed: Bytes) -> bool:
+        """Whether `needed` more bytes fit as things are. Blocking, but counters tell. Raises StorageError."""
+        return missing_room(self._space(), self._limits, needed) == 0
+
     async def make_room(self, needed: Bytes) -> bool:
         """Whether `needed` more bytes fit now, into the quota and on the disk, tasks deleted for them if need be.
 
