@@ -42,7 +42,7 @@ from dragonfly.core.model.units import Bytes, Seconds
 from dragonfly.dfdaemon.pieces.answer import Answer, Grant, Next
 from dragonfly.dfdaemon.pieces.child import Arrival, Child
 from dragonfly.dfdaemon.pieces.places import Places
-from dragonfly.dfdaemon.pieces.socket import Address, family_of, text_of, tune, widen
+from dragonfly.dfdaemon.pieces.socket import Address, choose_congestion_control, family_of, text_of, tune, widen
 from dragonfly.dfdaemon.pieces.tls import PieceTls
 from dragonfly.errors import DragonflyError, PieceNotFound, ProtocolViolation, ServiceError, TaskNotFound
 from dragonfly.storage.store import PieceFollower, TaskStore
@@ -130,6 +130,7 @@ class PieceServer:
         self._listener = socket.socket(family_of(ip), socket.SOCK_STREAM)
         try:
             self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            choose_congestion_control(self._listener)
             self._listener.bind((ip, port))
             self._listener.listen(BACKLOG)
         except OSError as error:
