@@ -125,6 +125,13 @@ class TestSettingsOfEveryDaemon:
         assert_refused(run(command, "--set", "network.enableIPv6=maybe"), 'is "maybe", wanted true or false')
 
 
+@pytest.mark.parametrize("command", ["scheduler", "dfdaemon"])
+@pytest.mark.parametrize("address", ["not an addr", "127.0.0.1", "127.0.0.1:99999", "https://manager:65003"])
+def test_wrong_address_of_the_manager_is_refused_with_its_key(command: str, address: str) -> None:
+    done = run(command, "--console", "--set", f"manager.addr={address}")
+    assert_refused(done, f'manager.addr is "{address}", wanted host:port', *["TLS"] * address.startswith("https"))
+
+
 def test_settings_file_can_be_named_by_the_environment(tmp_path: Path) -> None:
     missing = tmp_path / "none.yaml"
     for program, arguments in ((DFDAEMON, ()), (DRAGONFLY, ("dfdaemon",))):
