@@ -145,7 +145,7 @@ class ManagerSettings(Section):
     """The manager this host asks for schedulers."""
 
     addr: RemoteAddress | None = None
-    """Address, host:port, perhaps with http:// before it; without one the local dynconfig file says where schedulers are."""
+    """Address, host:port, perhaps after http://; without one the local dynconfig file says where schedulers are."""
     ca_cert: Idle[FilePath | None] = None
     """File with the CA certificates, PEM."""
     cert: Idle[FilePath | None] = None

@@ -103,7 +103,7 @@ class ManagerSettings(Section):
     """The manager this scheduler belongs to."""
 
     addr: RemoteAddress | None = None
-    """Address, host:port, perhaps with http:// before it; without one the local dynconfig file stands in."""
+    """Address, host:port, perhaps after http://; without one the local dynconfig file stands in."""
     tls: Idle[TlsFiles | None] = None
     """Mutual TLS."""
     scheduler_cluster_id: Count = 1
