@@ -179,10 +179,10 @@ def test_mistake_in_the_dynconfig_ends_the_start_unless_a_manager_stands_before_
     assert_refused(run(command, "--dynconfig", str(file), *with_manager), "/dev/null/log", status=1)
 
 
-@pytest.mark.parametrize("command", ["manager", "scheduler", "dfdaemon"])
+@pytest.mark.parametrize("command", ["manager", "scheduler", "dfdaemon", "up"])
 @pytest.mark.parametrize("moment", ["click", "yaml", "asyncio", "grpc"])
 def test_interrupt_before_there_is_anything_to_tidy_up_says_nothing(command: str, moment: str) -> None:
-    done = run(command, "--console", program=(sys.executable, "-c", INTERRUPTED_AT_IMPORT, moment))
+    done = run(command, "--log-level=info", program=(sys.executable, "-c", INTERRUPTED_AT_IMPORT, moment))
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
