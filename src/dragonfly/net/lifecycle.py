@@ -67,7 +67,7 @@ def _nothing() -> None:
 
 
 def run(service: Service) -> int:
-    """Serve until SIGINT, SIGTERM or SIGQUIT. Returns the exit status: 0, or 128 + the signal that came before it served.
+    """Serve until SIGINT, SIGTERM or SIGQUIT. Returns the exit status: 0, or 128 + the signal if it did not serve yet.
 
     Raises what `start` raised, once `stop` has undone it.
     """
