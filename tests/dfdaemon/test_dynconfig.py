@@ -10,6 +10,11 @@ from dragonfly.dfdaemon.dynconfig import SchedulerAddresses, from_file
 from dragonfly.errors import SchedulerUnreachable
 
 
+def written(file: Path, text: str) -> Path:
+    file.write_text(text)
+    return file
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "dynconfig.yaml"
@@ -23,13 +28,13 @@ async def test_addresses_win_over_the_name_and_are_read_anew_each_time(file: Pat
     lookup = from_file(file)
     for ports in (("1", "2"), ("3",)):
         addresses = ", ".join(f'"http://10.0.0.1:{port}"' for port in ports)
-        file.write_text(f"scheduler: {{addr: 'nobody.invalid:8002', addrs: [{addresses}]}}")
+        written(file, f"scheduler: {{addr: 'nobody.invalid:8002', addrs: [{addresses}]}}")
         assert await lookup() == tuple(f"10.0.0.1:{port}" for port in ports)
 
 
 async def test_name_stands_for_every_address_it_resolves_to(file: Path) -> None:
     for host, expected in (("127.0.0.1", "127.0.0.1:8002"), ("[::1]", "[::1]:8002")):
-        file.write_text(f"scheduler: {{addr: '{host}:8002'}}")
+        written(file, f"scheduler: {{addr: '{host}:8002'}}")
         assert await from_file(file)() == (expected,)
 
 
@@ -40,7 +45,7 @@ async def test_name_that_does_not_resolve_is_told_as_the_schedulers(
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    file.write_text("{}")
+    written(file, "{}")
     with pytest.raises(SchedulerUnreachable):
         await from_file(file)()
     with caplog.at_level(logging.WARNING):

@@ -4,11 +4,11 @@ Exit statuses: 0 after a graceful stop, 130 (^C), 143 (SIGTERM) where that came 
 command line or wrong settings, 1 for every other failure, with one sentence on stderr.
 """
 
-import signal
+import _signal  # type: ignore[import-not-found] # what `signal` is made of: there at once, and the sooner the better
 
-if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
     # Until there is something to tidy up, ^C ends us as it ends any program, without Python's traceback.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
 
 import os
 import sys
