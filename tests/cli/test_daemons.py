@@ -18,6 +18,7 @@ DFDAEMON = (sys.executable, "-c", "from dragonfly.cli.daemons import dfdaemon; d
 
 INTERRUPTED_AT_IMPORT = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the shell of the tests did to it
 moment = sys.argv.pop(1)
 
 class Interrupt:
