@@ -158,7 +158,7 @@ async def test_process_that_is_killed_again_and_again_comes_back_each_time(
     member: MakeMember, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "LONGEST_PAUSE", 0.1)
-    kills = 8
+    kills = 12
     async with supervised([member("peer-1")], [member("peer-2")]) as (running, said):
         await running.start()
         killed, other = running.children
@@ -173,7 +173,22 @@ async def test_process_that_is_killed_again_and_again_comes_back_each_time(
             await killed.serving.wait()
             assert not watching.done()
             assert other.pid == pid_of_other
-    assert sum("was killed by SIGKILL; starting it again" in line for line in said) == 6  # 1 to 5, and 8
+    assert sum("was killed by SIGKILL; starting it again" in line for line in said) == 10
+
+
+async def test_process_that_served_for_a_while_is_started_again_without_a_growing_pause(
+    member: MakeMember, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "AT_ONCE", 0.0)
+    monkeypatch.setattr(supervisor, "pause_after", lambda lives: DEADLINE)
+    async with supervised([member("peer-1")]) as (running, said):
+        await running.start()
+        for _ in range(4):
+            (pid,) = pids(running)
+            os.kill(pid, signal.SIGKILL)
+            while pids(running) in ([pid], []) or not running.children[0].serving.is_set():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    assert said.count("peer-1 serves again") == 4
 
 
 async def test_process_that_keeps_ending_after_it_served_is_told_of_less_and_less_and_ends_nobody(
@@ -193,8 +208,8 @@ async def test_process_that_keeps_ending_after_it_served_is_told_of_less_and_les
                 await asyncio.sleep(0.02)
             assert other.pid == pid_of_other
     again = "peer-1 ended with status 2; starting it again"
-    often = [f"{again}, and on and on ({n} times in a row by now; its log is {broken.log_file})" for n in (5, 8, 16)]
-    assert said == ["peer-1 was killed by SIGKILL; starting it again", again, again, again, *often]
+    often = [f"{again}, and on and on ({n} times in a row by now; its log is {broken.log_file})" for n in (10, 16)]
+    assert said == ["peer-1 was killed by SIGKILL; starting it again", *[again] * 8, *often]
 
 
 def test_pauses_grow_to_a_limit_that_is_kept_and_lines_get_rare() -> None:
@@ -202,7 +217,7 @@ def test_pauses_grow_to_a_limit_that_is_kept_and_lines_get_rare() -> None:
     assert pauses == sorted(pauses)
     assert pauses[0] == supervisor.FIRST_PAUSE
     assert supervisor.pause_after(10**9) == supervisor.LONGEST_PAUSE < 5
-    assert [lives for lives in range(100) if supervisor.is_told(lives)] == [0, 1, 2, 3, 4, 5, 8, 16, 32, 64]
+    assert [lives for lives in range(100) if supervisor.is_told(lives)] == [*range(11), 16, 32, 64]
 
 
 async def test_process_that_cannot_be_made_for_a_while_is_made_later(member: MakeMember) -> None:

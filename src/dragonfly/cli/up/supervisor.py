@@ -3,8 +3,8 @@
 Every member has one task that starts its process, waits until it serves, and starts it again when it ends. Before it
 has served once, it may end `MOST_FAILED_STARTS` times, and neither refuse its settings nor be late: then the cluster
 gives up, and the error says whose log to read. After that nobody is given up, as the others are in use: it is started
-again for as long as the cluster runs. Useless lives in a row (it did not serve, or ended within `SHORT_LIFE`) make the
-pause before the next one longer, up to `LONGEST_PAUSE`, and are told of at growing intervals.
+again for as long as the cluster runs. Lives that were no use (it served for less than `USEFUL_LIFE`, or never) and come
+in a row are told of at growing intervals; where it ended at once, also the pause before the next start grows.
 """
 
 import asyncio
@@ -28,10 +28,11 @@ READY_DEADLINE: Seconds = 120.0  # a busy machine has been seen to take 42 s
 PATIENCE: Seconds = 10.0  # then whoever waits for the cluster is told what it waits for
 STOP_DEADLINE: Seconds = 10.0
 MOST_FAILED_STARTS = 3
-SHORT_LIFE: Seconds = 10.0
+USEFUL_LIFE: Seconds = 10.0  # of serving
+AT_ONCE: Seconds = 1.0  # what served for less costs a start for nothing, which the machine cannot do all the time
 FIRST_PAUSE: Seconds = 0.2
 LONGEST_PAUSE: Seconds = 3.0  # with the time to start, a member is back within 5 s
-TOLD_ONE_BY_ONE = 5  # useless lives in a row; more are told of at 8, 16, 32, ...
+TOLD_ONE_BY_ONE = 10  # useless lives in a row; more are told of at 16, 32, 64, ...
 _LOOK_AGAIN: Seconds = 0.05
 _NAMED = 5  # members in one sentence
 _WRONG_SETTINGS = 2  # exit status of a daemon that refuses its settings
@@ -54,24 +55,22 @@ class Child:
 
     async def keep(self) -> NoReturn:
         """Run it again and again. Raises ServiceError where it never comes to serve; cancel it to stop."""
-        clock = asyncio.get_running_loop().time
         while True:
-            born_at = clock()
-            ending, has_served = await self._live_once()
-            is_useless = not has_served or clock() - born_at < SHORT_LIFE
-            self._useless_lives = self._useless_lives + 1 if is_useless else 0
+            ending, served_for = await self._live_once()
+            self._useless_lives = self._useless_lives + 1 if served_for < USEFUL_LIFE else 0
             if not self._has_served and self._useless_lives >= MOST_FAILED_STARTS:
                 self._give_up(f"{self.member.name} keeps ending, last time it {ending}")
             if is_told(self._useless_lives):
                 self._say(f"{self.member.name} {ending}; starting it again{self._in_a_row()}")
-            await asyncio.sleep(pause_after(self._useless_lives))
+            await asyncio.sleep(FIRST_PAUSE if served_for >= AT_ONCE else pause_after(self._useless_lives))
 
-    async def _live_once(self) -> tuple[str, bool]:
-        """Start the process; returns how it ended and whether it had served. It is gone when this returns or raises."""
+    async def _live_once(self) -> tuple[str, Seconds]:
+        """Start the process; returns how it ended and how long it served. It is gone when this returns or raises."""
+        clock = asyncio.get_running_loop().time
         try:
             process = await self._spawn()
         except OSError as error:  # no memory, no file descriptors, no disk: it may be better the next time
-            return f"cannot be started ({error.strerror})", False
+            return f"cannot be started ({error.strerror})", 0.0
         self.pid = process.pid
         exited = asyncio.create_task(process.wait(), name=f"{self.member.name} exits")
         ready = asyncio.create_task(until_serving(self.member), name=f"{self.member.name} serves")
@@ -79,13 +78,14 @@ class Child:
             await asyncio.wait({exited, ready}, timeout=READY_DEADLINE, return_when=asyncio.FIRST_COMPLETED)
             if exited.done():
                 self._give_up_if_refused(exited.result())
-                return _ending(exited.result()), False
+                return _ending(exited.result()), 0.0
             if not ready.done():
-                return self._too_late(), False
+                return self._too_late(), 0.0
             await ready
             self._note_serving()
+            serves_since = clock()
             await asyncio.wait({exited})  # to cancel us must not cancel it: the end waits for it too
-            return _ending(exited.result()), True
+            return _ending(exited.result()), clock() - serves_since
         finally:
             self.serving.clear()
             ready.cancel()
