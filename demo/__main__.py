@@ -1,8 +1,8 @@
 """The demo, top to bottom: a file, an origin, a cluster, four plain downloads, four downloads by dfget, the figures.
 
-Everything lives in one temporary directory and ends with this process, however it ends. The exit status is 0 only if
-every copy is the origin's file, byte for byte. DEMO_SIZE says how much (1GiB), TMPDIR where: there it needs ten times
-that.
+Everything lives in one temporary directory and ends with this process; where it is killed, the processes end with it
+and the next demo removes the directory. The exit status is 0 only if every copy is the origin's file, byte for byte.
+DEMO_SIZE says how much (1GiB), TMPDIR where: there it needs ten times that.
 """
 
 import os
@@ -20,6 +20,7 @@ from demo.failure import DemoFailed
 from demo.origin import Origin
 from demo.report import Figures, show
 from dragonfly.cli.stop_signals import Stopped, StopSignals
+from dragonfly.cli.up.private_directory import PrivateDirectory, remove_orphans
 from dragonfly.core.model.units import Bytes, format_size, parse_size
 from dragonfly.errors import DragonflyError
 
@@ -48,9 +49,12 @@ def main() -> int:
 def demonstrate(console: Console, size: Bytes) -> None:
     """All of it. Raises DemoFailed where something cannot be run or a copy is wrong."""
     base = Path(tempfile.gettempdir())
+    remove_orphans(base)
     check_room(base, size, PEERS)
     with ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dragonfly-demo-", dir=base)))
+        private = PrivateDirectory(base, "demo")
+        stack.callback(private.remove)
+        directory = private.path
         console.print(f"making {format_size(size)} of random bytes")
         content = make(directory / "origin" / "content.bin", size)
         origin = stack.enter_context(Origin(content.path.parent, LIMIT))

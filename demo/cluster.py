@@ -14,7 +14,7 @@ from demo.failure import DemoFailed
 from demo.processes import running
 from dragonfly.core.model.units import Bytes, Seconds
 
-_PATIENCE: Seconds = 90.0
+_PATIENCE: Seconds = 300.0  # `up` gives up by itself, and says why
 _LOOK_AGAIN: Seconds = 0.02
 _SERVICES = ("manager", "scheduler", "dfdaemon")
 

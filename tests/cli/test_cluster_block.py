@@ -60,6 +60,15 @@ def test_port_that_is_taken_on_every_address_is_replaced() -> None:
     assert block.ports == {PORT: PORT + 10_000}
 
 
+def test_preferred_block_is_had_again_where_a_port_is_taken_on_every_address() -> None:
+    with socket.create_server(("0.0.0.0", PORT)):
+        first = hold_block(addresses, random.Random(11))
+        first.release()
+        again = hold_block(addresses, random.Random(12), preferred=first.prefix)
+        again.release()
+    assert (again.prefix, again.ports) == (first.prefix, first.ports)
+
+
 def test_port_that_is_taken_and_cannot_be_replaced_is_named() -> None:
     with (
         socket.create_server(("0.0.0.0", PORT)),

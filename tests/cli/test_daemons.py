@@ -16,6 +16,21 @@ DEADLINE = 60.0  # seconds; far above what any of it takes
 DRAGONFLY = (sys.executable, "-m", "dragonfly.cli.daemons")
 DFDAEMON = (sys.executable, "-c", "from dragonfly.cli.daemons import dfdaemon; dfdaemon()")
 
+INTERRUPTED_AT_IMPORT = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the shell of the tests did to it
+moment = sys.argv.pop(1)
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == moment:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+from dragonfly.cli.daemons import main
+main()
+"""
+
 
 def run(*arguments: str, program: tuple[str, ...] = DRAGONFLY, **environment: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("DFDAEMON_")}
@@ -125,6 +140,13 @@ class TestSettingsOfEveryDaemon:
         assert_refused(run(command, "--set", "network.enableIPv6=maybe"), 'is "maybe", wanted true or false')
 
 
+@pytest.mark.parametrize("command", ["scheduler", "dfdaemon"])
+@pytest.mark.parametrize("address", ["not an addr", "127.0.0.1", "127.0.0.1:99999", "https://manager:65003"])
+def test_wrong_address_of_the_manager_is_refused_with_its_key(command: str, address: str) -> None:
+    done = run(command, "--console", "--set", f"manager.addr={address}")
+    assert_refused(done, f'manager.addr is "{address}", wanted host:port', *["TLS"] * address.startswith("https"))
+
+
 def test_settings_file_can_be_named_by_the_environment(tmp_path: Path) -> None:
     missing = tmp_path / "none.yaml"
     for program, arguments in ((DFDAEMON, ()), (DRAGONFLY, ("dfdaemon",))):
@@ -147,11 +169,29 @@ def test_missing_dynconfig_that_was_named_is_an_error(by: str, tmp_path: Path) -
     assert_refused(done, f"{missing}: cannot be read")
 
 
+@pytest.mark.parametrize("command", ["scheduler", "dfdaemon"])
+def test_mistake_in_the_dynconfig_ends_the_start_unless_a_manager_stands_before_it(
+    command: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "dynconfig.yaml"
+    file.write_text("scheduler: {addr: nowhere}\n" if command == "dfdaemon" else "scheduler: {}\n")
+    assert_refused(run(command, "--console", "--dynconfig", str(file)), f"{command}: {file}: ", "scheduler")
+    with_manager = ("--set", "manager.addr=127.0.0.1:1", "--log-dir", "/dev/null/log")  # it ends where logging starts
+    assert_refused(run(command, "--dynconfig", str(file), *with_manager), "/dev/null/log", status=1)
+
+
+@pytest.mark.parametrize("command", ["manager", "scheduler", "dfdaemon", "up"])
+@pytest.mark.parametrize("moment", ["click", "yaml", "asyncio", "grpc"])
+def test_interrupt_before_there_is_anything_to_tidy_up_says_nothing(command: str, moment: str) -> None:
+    done = run(command, "--log-level=info", program=(sys.executable, "-c", INTERRUPTED_AT_IMPORT, moment))
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
 @pytest.mark.parametrize("command", ["manager", "scheduler", "dfdaemon"])
 def test_log_directory_that_cannot_be_made_is_a_run_time_failure(command: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = run(command, "--log-dir", str(tmp_path / "file" / "log"))
-    assert_refused(done, str(tmp_path / "file" / "log"), "--log-dir", "--console", status=1)
+    assert_refused(done, f"{command}: ", str(tmp_path / "file" / "log"), "--log-dir", "--console", status=1)
 
 
 def test_settings_page_and_listing_are_printed() -> None:
@@ -200,4 +240,4 @@ def test_port_that_is_taken_is_a_run_time_failure(tmp_path: Path) -> None:
             *("--set", "server.grpc.listenIP=127.0.0.1", "--set", f"server.grpc.port.start={port}"),
             *("--set", "server.rest.addr=127.0.0.1:0"),
         )
-    assert_refused(done, str(port), status=1)
+    assert_refused(done, "manager: cannot listen on ", str(port), status=1)

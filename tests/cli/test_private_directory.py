@@ -1,17 +1,26 @@
 """Directories of one running process."""
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from dragonfly.cli.up.private_directory import DirectoryLock, PrivateDirectory, remove_orphans, short_base
+from dragonfly.cli.up.private_directory import (
+    LOCK_NAME,
+    DirectoryLock,
+    PrivateDirectory,
+    Purpose,
+    remove_orphans,
+    short_base,
+)
 from dragonfly.errors import ServiceError, StorageUnusable
 
 
 def make_old(path: Path) -> None:
-    long_ago = time.time() - 3600
+    long_ago = time.time() - 2 * 3600
     os.utime(path, (long_ago, long_ago))
 
 
@@ -42,25 +51,45 @@ def test_file_in_place_of_the_directory_is_refused(tmp_path: Path) -> None:
         DirectoryLock(tmp_path / "data")
 
 
-def test_orphan_is_removed(tmp_path: Path) -> None:
-    orphan = tmp_path / "dragonfly-up-1"
-    (orphan / "below").mkdir(parents=True)
-    make_old(orphan)
+@pytest.mark.parametrize("purpose", ["up", "demo"])
+def test_directory_of_a_killed_owner_is_removed_at_once(purpose: Purpose, tmp_path: Path) -> None:
+    made = f"""
+import os, signal
+from pathlib import Path
+from dragonfly.cli.up.private_directory import PrivateDirectory
+directory = PrivateDirectory(Path({str(tmp_path)!r}), {purpose!r})
+(directory.path / "below").mkdir()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", made], check=False, timeout=60)
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(f"dragonfly-{purpose}-")
     remove_orphans(tmp_path)
-    assert not orphan.exists()
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_directory_in_use_or_in_the_making_or_of_others_stays(tmp_path: Path) -> None:
-    used = PrivateDirectory(tmp_path)
-    make_old(used.path)
-    young, other = tmp_path / "dragonfly-up-young", tmp_path / "other"
+def test_directory_without_a_lock_is_removed_when_it_is_old(tmp_path: Path) -> None:
+    old, young = tmp_path / "dragonfly-up-old", tmp_path / "dragonfly-up-young"
+    old.mkdir()
     young.mkdir()
-    other.mkdir()
-    make_old(other)
-    link = tmp_path / "dragonfly-up-link"
-    link.symlink_to(other)
+    make_old(old)
     remove_orphans(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {used.path.name, young.name, other.name, link.name}
+    assert list(tmp_path.iterdir()) == [young]
+
+
+@pytest.mark.parametrize("purpose", ["up", "demo"])
+def test_directory_in_use_or_of_others_stays(purpose: Purpose, tmp_path: Path) -> None:
+    used = PrivateDirectory(tmp_path, purpose)
+    make_old(used.path)
+    other, file, link = tmp_path / "other", tmp_path / "dragonfly-up-file", tmp_path / "dragonfly-up-link"
+    other.mkdir()
+    (other / LOCK_NAME).touch()
+    file.touch()
+    link.symlink_to(other)
+    for path in (other, file):
+        make_old(path)
+    remove_orphans(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {used.path.name, file.name, other.name, link.name}
     used.remove()
 
 

@@ -37,6 +37,16 @@ sys.exit(run(StandIn()))
 """
 ENDS = "import sys; print('first'); print('the disk is on fire', file=sys.stderr); sys.exit(int(sys.argv[2]))"
 HANGS = "import time; time.sleep(600)"
+SERVES_ONCE = (
+    """
+import pathlib, sys
+mark = pathlib.Path(sys.argv[3], "served")
+if mark.exists():
+    sys.exit(2)
+mark.touch()
+"""
+    + SERVES
+)
 _IGNORING = """
 import asyncio, signal
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -78,7 +88,7 @@ async def supervised(
     said: Said = []
 
     def command(member: Member) -> list[str]:
-        return [sys.executable, "-c", program, member.health_targets[0], str(status)]
+        return [sys.executable, "-c", program, member.health_targets[0], str(status), str(member.directory)]
 
     running = Supervisor(waves, command, said.append)
     try:
@@ -86,6 +96,14 @@ async def supervised(
             yield running, said
     finally:
         await running.stop()
+
+
+@asynccontextmanager
+async def cluster_watched(running: Supervisor) -> AsyncIterator["asyncio.Task[None]"]:
+    watching = asyncio.create_task(running.watch(), name="watch")
+    yield watching
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
 
 
 def is_alive(pid: int) -> bool:
@@ -116,21 +134,16 @@ async def test_killed_process_is_named_and_serves_again_on_its_address(member: M
     async with supervised([only]) as (running, said):
         await running.start()
         (before,) = pids(running)
-        watching = asyncio.create_task(running.watch(), name="watch")
-        loop = asyncio.get_running_loop()
-        killed_at = loop.time()
-        os.kill(before, signal.SIGKILL)
-        while said[-1:] != ["peer-1 serves again"]:  # noqa: ASYNC110 - said by another process' fate
-            await asyncio.sleep(0.02)
-        assert loop.time() - killed_at < 5
-        await until_serving(only)
-        assert pids(running) != [before]
-        assert said[0] == "peer-1 was killed by SIGKILL; starting it again"
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
+        async with cluster_watched(running):
+            os.kill(before, signal.SIGKILL)
+            while said[-1:] != ["peer-1 serves again"]:  # noqa: ASYNC110 - said by another process' fate
+                await asyncio.sleep(0.02)
+            await until_serving(only)
+            assert pids(running) != [before]
+    assert said == ["peer-1 was killed by SIGKILL; starting it again", "peer-1 serves again"]
 
 
-async def test_process_that_keeps_ending_is_given_up_with_its_last_words(member: MakeMember) -> None:
+async def test_process_that_cannot_start_is_given_up_with_its_last_words(member: MakeMember) -> None:
     only = member("peer-1")
     async with supervised([only], program=ENDS, status=3) as (running, said):
         with pytest.raises(ServiceError) as caught:
@@ -138,7 +151,102 @@ async def test_process_that_keeps_ending_is_given_up_with_its_last_words(member:
     assert str(caught.value).startswith("peer-1 keeps ending, last time it ended with status 3; its log ")
     assert str(only.log_file) in str(caught.value)
     assert "the disk is on fire" in str(caught.value)
-    assert len(said) == supervisor.MOST_DEATHS - 1
+    assert said == ["peer-1 ended with status 3; starting it again"] * (supervisor.MOST_FAILED_STARTS - 1)
+
+
+async def test_process_that_is_killed_again_and_again_comes_back_each_time(
+    member: MakeMember, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "LONGEST_PAUSE", 0.1)
+    kills = 12
+    async with supervised([member("peer-1")], [member("peer-2")]) as (running, said):
+        await running.start()
+        killed, other = running.children
+        pid_of_other = other.pid
+        async with cluster_watched(running) as watching:
+            for _ in range(kills):
+                await killed.serving.wait()
+                assert killed.pid is not None
+                os.kill(killed.pid, signal.SIGKILL)
+                while killed.serving.is_set():  # noqa: ASYNC110 - it is the process that clears it
+                    await asyncio.sleep(0.01)
+            await killed.serving.wait()
+            assert not watching.done()
+            assert other.pid == pid_of_other
+    assert sum("was killed by SIGKILL; starting it again" in line for line in said) == 10
+
+
+async def test_process_that_served_for_a_while_is_started_again_without_a_growing_pause(
+    member: MakeMember, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "AT_ONCE", 0.0)
+    monkeypatch.setattr(supervisor, "pause_after", lambda lives: DEADLINE)
+    async with supervised([member("peer-1")]) as (running, said):
+        await running.start()
+        for _ in range(4):
+            (pid,) = pids(running)
+            os.kill(pid, signal.SIGKILL)
+            while pids(running) in ([pid], []) or not running.children[0].serving.is_set():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    assert said.count("peer-1 serves again") == 4
+
+
+async def test_process_that_keeps_ending_after_it_served_is_told_of_less_and_less_and_ends_nobody(
+    member: MakeMember, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "LONGEST_PAUSE", 0.01)
+    broken = member("peer-1")
+    async with supervised([broken], [member("peer-2")], program=SERVES_ONCE) as (running, said):
+        await running.start()
+        first, other = running.children
+        assert first.pid is not None
+        pid_of_other = other.pid
+        async with cluster_watched(running) as watching:
+            os.kill(first.pid, signal.SIGKILL)
+            while not any("(16 times in a row" in line for line in said):
+                assert not watching.done()
+                await asyncio.sleep(0.02)
+            assert other.pid == pid_of_other
+    again = "peer-1 ended with status 2; starting it again"
+    often = [f"{again}, and on and on ({n} times in a row by now; its log is {broken.log_file})" for n in (10, 16)]
+    assert said == ["peer-1 was killed by SIGKILL; starting it again", *[again] * 8, *often]
+
+
+def test_pauses_grow_to_a_limit_that_is_kept_and_lines_get_rare() -> None:
+    pauses = [supervisor.pause_after(lives) for lives in range(12)]
+    assert pauses == sorted(pauses)
+    assert pauses[0] == supervisor.FIRST_PAUSE
+    assert supervisor.pause_after(10**9) == supervisor.LONGEST_PAUSE < 5
+    assert [lives for lives in range(100) if supervisor.is_told(lives)] == [*range(11), 16, 32, 64]
+
+
+async def test_process_that_cannot_be_made_for_a_while_is_made_later(member: MakeMember) -> None:
+    only = member("peer-1")
+    async with supervised([only]) as (running, said):
+        await running.start()
+        async with cluster_watched(running) as watching:
+            (before,) = pids(running)
+            only.log_file.rename(only.log_file.with_suffix(".old"))
+            only.log_file.mkdir()  # so that it cannot be opened
+            os.kill(before, signal.SIGKILL)
+            while not any("cannot be started (Is a directory)" in line for line in said):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+            only.log_file.rmdir()
+            await running.children[0].serving.wait()
+            assert not watching.done()
+
+
+async def test_whoever_waits_is_told_for_whom(member: MakeMember, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "PATIENCE", 0.05)
+    wave = [member(f"peer-{n}") for n in range(1, 8)]
+    async with supervised(wave, program=HANGS) as (running, said):
+        starting = asyncio.create_task(running.start(), name="start")
+        while len(said) < 2:  # noqa: ASYNC110 - there is no event for a line
+            await asyncio.sleep(0.01)
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+    names = "peer-1, peer-2, peer-3, peer-4, peer-5 and 2 more"
+    assert said[0] == f"still starting after 0 s, waiting for {names}"
 
 
 async def test_process_that_refuses_its_settings_is_given_up_at_once(member: MakeMember) -> None:

@@ -156,6 +156,31 @@ def test_ready_file_in_a_directory_that_is_missing_is_refused(tmp_path: Path) ->
     assert sentence.startswith("1 dragonfly: the output's directory does not exist")
 
 
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_ready_file_that_cannot_be_ours_is_refused_and_stays(kind: str, tmp_path: Path) -> None:
+    ready, other = tmp_path / "ready.json", tmp_path / "other"
+    other.touch()
+    ready.symlink_to(other) if kind == "link" else os.mkfifo(ready)
+    sentence = refused("--data-dir", str(tmp_path / "data"), "--ready-file", str(ready))
+    assert sentence.startswith(f"1 dragonfly: the output cannot be written: {ready} (what is there is not a ready file")
+    assert ready.is_symlink() or ready.is_fifo()
+
+
+def test_ready_file_of_a_killed_cluster_is_gone_even_if_nothing_can_be_started(tmp_path: Path) -> None:
+    ready = tmp_path / "ready.json"
+    ready.write_text("{}")
+    refused("--data-dir", str(tmp_path / "data"), "--ready-file", str(ready), "--set", "storage.keep=perhaps")
+    assert not ready.exists()
+
+
+def test_ready_file_of_the_running_cluster_stays_when_a_second_one_is_refused(tmp_path: Path) -> None:
+    lock, ready = DirectoryLock(tmp_path / "data"), tmp_path / "ready.json"
+    ready.write_text("{}")
+    assert "is in use" in refused("--data-dir", str(tmp_path / "data"), "--ready-file", str(ready))
+    lock.release()
+    assert ready.exists()
+
+
 def test_data_directory_that_is_in_use_is_refused(tmp_path: Path) -> None:
     lock = DirectoryLock(tmp_path / "data")
     sentence = refused("--data-dir", str(tmp_path / "data"))
@@ -252,10 +277,12 @@ def test_stale_ready_file_is_gone_before_the_new_one_is_true(up: Callable[..., U
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_stop_during_the_start_leaves_nothing(up: Callable[..., Up], tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stop_during_the_start_leaves_nothing(up: Callable[..., Up], tmp_path: Path, number: int) -> None:
     cluster = up("--peers", "2")
     eventually(lambda: cluster.children() or cluster.process.poll() is not None, cluster)
     started = cluster.children()
-    assert cluster.stop() == 0
+    assert cluster.stop(number) == 128 + number
+    assert "Traceback" not in cluster.said()
     assert not any(map(is_alive, started))
     assert [path.name for path in (tmp_path / "one").iterdir()] == ["output"]

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -55,6 +56,23 @@ def test_a_demo_that_is_stopped_leaves_no_process_and_no_file(
         process.send_signal(number)
         _, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, err) == (status, f"demo: stopped by {number.name}\n")
+    assert left_over(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_what_a_killed_demo_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    with started(tmp_path, "512MiB") as process:
+        assert process.stdout is not None
+        while "plain downloads" not in process.stdout.readline():
+            assert process.poll() is None
+        process.kill()
+    give_up = time.monotonic() + PATIENCE
+    while left_over(tmp_path) != (files := [str(path) for path in tmp_path.iterdir()]):
+        assert time.monotonic() < give_up, left_over(tmp_path)
+        time.sleep(0.05)
+    assert files != []
+    with started(tmp_path, "1000TiB") as process:
+        process.communicate(timeout=PATIENCE)
     assert left_over(tmp_path) == []
 
 

@@ -21,6 +21,8 @@ from dragonfly.net.grpc_client import open_channel
 from dragonfly.wire.pb import manager_pb2 as pb
 from dragonfly.wire.pb import manager_pb2_grpc
 
+PATIENCE = 60.0  # seconds; no call takes so long, however busy the machine is
+
 
 class Clock:
     """Seconds since 1970, moved by hand."""
@@ -40,29 +42,29 @@ class Fleet:
 
     async def register_scheduler(self, hostname: str = "scheduler-1", **changes: object) -> pb.Scheduler:
         facts = {"ip": "10.0.0.1", "port": 8002, "scheduler_cluster_id": 1} | changes
-        return await self.stub.UpdateScheduler(pb.UpdateSchedulerRequest(hostname=hostname, **facts), timeout=5)
+        return await self.stub.UpdateScheduler(pb.UpdateSchedulerRequest(hostname=hostname, **facts), timeout=PATIENCE)
 
     async def register_seed_peer(self, hostname: str = "seed-1", **changes: object) -> pb.SeedPeer:
         facts = {"type": "super", "ip": "10.0.0.9", "port": 4000, "download_port": 4001, "seed_peer_cluster_id": 1}
         return await self.stub.UpdateSeedPeer(
-            pb.UpdateSeedPeerRequest(hostname=hostname, **(facts | changes)), timeout=5
+            pb.UpdateSeedPeerRequest(hostname=hostname, **(facts | changes)), timeout=PATIENCE
         )
 
     async def scheduler(self, hostname: str = "scheduler-1", cluster_id: int = 1, ip: str = "") -> pb.Scheduler:
         request = pb.GetSchedulerRequest(hostname=hostname, ip=ip, scheduler_cluster_id=cluster_id)
-        return await self.stub.GetScheduler(request, timeout=5)
+        return await self.stub.GetScheduler(request, timeout=PATIENCE)
 
     async def seed_peer(self, hostname: str = "seed-1", cluster_id: int = 1, ip: str = "") -> pb.SeedPeer:
         request = pb.GetSeedPeerRequest(hostname=hostname, ip=ip, seed_peer_cluster_id=cluster_id)
-        return await self.stub.GetSeedPeer(request, timeout=5)
+        return await self.stub.GetSeedPeer(request, timeout=PATIENCE)
 
     async def schedulers_for(self, ip: str = "10.9.9.9", **facts: object) -> list[pb.Scheduler]:
         request = pb.ListSchedulersRequest(**({"source_type": pb.PEER_SOURCE, "hostname": "peer-1", "ip": ip} | facts))
-        return list((await self.stub.ListSchedulers(request, timeout=5)).schedulers)
+        return list((await self.stub.ListSchedulers(request, timeout=PATIENCE)).schedulers)
 
     async def seed_peers_for(self, ip: str = "10.9.9.9", hostname: str = "peer-1") -> list[pb.SeedPeer]:
         request = pb.ListSeedPeersRequest(source_type=pb.PEER_SOURCE, hostname=hostname, ip=ip)
-        return list((await self.stub.ListSeedPeers(request, timeout=5)).seed_peers)
+        return list((await self.stub.ListSeedPeers(request, timeout=PATIENCE)).seed_peers)
 
 
 def settings_for(path: Path) -> ManagerSettings:

@@ -13,11 +13,13 @@ from dragonfly.net import host_info
 from dragonfly.net.http_server import STOP_TIMEOUT, StatusServer, is_loopback
 from dragonfly.telemetry.metrics import DaemonMetrics
 
+PATIENCE = 60.0  # seconds; no call takes so long, however busy the machine is
+
 
 async def ask(address: str, path: str, method: str = "GET", **headers: str) -> tuple[int, str, str]:
     """(status, content type, body)."""
     async with (
-        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(5)) as session,
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(PATIENCE)) as session,
         session.request(method, f"http://{address}{path}", headers=headers) as answer,
     ):
         return answer.status, answer.headers.get("Content-Type", ""), await answer.text()

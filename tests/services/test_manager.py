@@ -33,6 +33,8 @@ from dragonfly.settings.shared import MetricsSettings
 from dragonfly.wire.pb import manager_pb2 as pb
 from dragonfly.wire.pb import manager_pb2_grpc
 
+PATIENCE = 60.0  # seconds; no call takes so long, however busy the machine is
+
 
 def settings(path: Path, *, grpc_port: int = 0, rest: str = "127.0.0.1:0", metrics: bool = False) -> ManagerSettings:
     return ManagerSettings(
@@ -63,13 +65,13 @@ async def manager(database_path: Path) -> AsyncIterator[ManagerService]:
 async def register(service: ManagerService, hostname: str = "scheduler-1") -> pb.Scheduler:
     request = pb.UpdateSchedulerRequest(hostname=hostname, ip="10.0.0.1", port=8002, scheduler_cluster_id=1)
     async with open_channel(f"127.0.0.1:{service.grpc_port}") as channel:
-        return await manager_pb2_grpc.ManagerStub(channel).UpdateScheduler(request, timeout=5)
+        return await manager_pb2_grpc.ManagerStub(channel).UpdateScheduler(request, timeout=PATIENCE)
 
 
 async def schedulers(service: ManagerService) -> list[str]:
     request = pb.ListSchedulersRequest(source_type=pb.PEER_SOURCE, hostname="peer-1", ip="10.0.0.7")
     async with open_channel(f"127.0.0.1:{service.grpc_port}") as channel:
-        answer = await manager_pb2_grpc.ManagerStub(channel).ListSchedulers(request, timeout=5)
+        answer = await manager_pb2_grpc.ManagerStub(channel).ListSchedulers(request, timeout=PATIENCE)
     return [each.hostname for each in answer.schedulers]
 
 
@@ -77,7 +79,7 @@ async def fetch(port: int, route: str, method: str = "GET") -> tuple[int, str, s
     """(status, content type, body)."""
     url = f"http://127.0.0.1:{port}{route}"
     async with (
-        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(5)) as session,
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(PATIENCE)) as session,
         session.request(method, url, allow_redirects=False) as response,
     ):
         return response.status, response.content_type, await response.text()
@@ -113,10 +115,10 @@ async def test_health_and_reflection_are_offered(manager: ManagerService):
     async with open_channel(f"127.0.0.1:{manager.grpc_port}") as channel:
         health = health_pb2_grpc.HealthStub(channel)
         for name in ("", "manager.v2.Manager"):
-            answer = await health.Check(health_pb2.HealthCheckRequest(service=name), timeout=5)
+            answer = await health.Check(health_pb2.HealthCheckRequest(service=name), timeout=PATIENCE)
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
         asked = reflection_pb2.ServerReflectionRequest(list_services="")
-        call = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([asked]), timeout=5)
+        call = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([asked]), timeout=PATIENCE)
         services = {each.name async for answer in call for each in answer.list_services_response.service}
     assert "manager.v2.Manager" in services
 
@@ -228,7 +230,7 @@ async def test_process_stays_small_and_ends_cleanly_on_a_signal(database_path: P
     process = await _process(database_path, terminate=False)
     resident = psutil.Process(process.pid).memory_info().rss
     process.send_signal(signal.SIGTERM)
-    _, errors = await asyncio.wait_for(process.communicate(), 20)
+    _, errors = await asyncio.wait_for(process.communicate(), PATIENCE)
     assert process.returncode == 0, errors.decode()
     assert b"Traceback" not in errors
     assert resident < 120 * MiB
@@ -240,7 +242,7 @@ async def _process(path: Path, *, terminate: bool = True) -> asyncio.subprocess.
         sys.executable, "-W", "error", "-c", PROGRAM, str(path), stderr=asyncio.subprocess.PIPE, env=dict(os.environ)
     )
     assert process.stderr is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while b": serving" not in (line := await process.stderr.readline()):
             assert line, "it ended before it served"
     if terminate:

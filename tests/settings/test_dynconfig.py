@@ -1,5 +1,6 @@
 """The local files that stand in for a manager."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,19 @@ def test_scheduler_addresses_are_read(file: Path) -> None:
     scheduler = load(DaemonDynconfig, file).settings.scheduler
     assert scheduler.addr == "scheduler.example:8002"
     assert scheduler.addrs == ("10.0.0.1:8002", "10.0.0.2:8002")
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ('scheduler: {addr: "http://scheduler"}', "scheduler.addr"),
+        ('scheduler: {addrs: ["10.0.0.1:8002", "10.0.0.2:99999"]}', "scheduler.addrs[1]"),
+    ],
+)
+def test_wrong_scheduler_address_is_refused_with_its_place(file: Path, text: str, path: str) -> None:
+    file.write_text(text)
+    with pytest.raises(InvalidSettings, match=re.escape(f"{file}: {path} is ") + ".*wanted host:port"):
+        load(DaemonDynconfig, file)
 
 
 @pytest.mark.parametrize(

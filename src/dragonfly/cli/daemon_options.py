@@ -113,6 +113,17 @@ def with_dynconfig(key: str, dynconfig: Path | None, overrides: Overrides) -> Ov
     return (*overrides, (key, f"'{str(dynconfig.absolute()).replace(chr(39), chr(39) * 2)}'"))
 
 
+def check_dynconfig(model: "type[Section]", manager: str | None, path: Path) -> None:
+    """Read the local dynconfig file once where it stands in for a manager: a mistake in it ends a start at once.
+
+    Raises InvalidSettings. While the service runs, a file that became wrong changes nothing and is only told of.
+    """
+    from dragonfly.settings.loader import load
+
+    if manager is None and path.exists():
+        load(model, path)
+
+
 def start_logging(name: str, options: Logging) -> None:
     """Log to the terminal with --console, else to files; to both if --log-dir is named as well.
 

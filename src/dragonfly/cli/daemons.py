@@ -1,11 +1,19 @@
 """`dragonfly`: the daemons, a whole cluster on one machine, and what can be set. `dfdaemon` is one of them alone.
 
-Exit statuses: 0 after a graceful stop, 2 for a wrong command line or wrong settings, 1 for every other failure, with
-one sentence on stderr.
+Exit statuses: 0 after a graceful stop, 130 (^C), 143 (SIGTERM) where that came before the service served, 2 for a wrong
+command line or wrong settings, 1 for every other failure, with one sentence on stderr.
 """
+
+import _signal  # type: ignore[import-not-found] # what `signal` is made of: there at once, and the sooner the better
+
+if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+    # Until there is something to tidy up, ^C ends us as it ends any program, without Python's traceback.
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +25,7 @@ from dragonfly.cli.daemon_options import (
     SETTINGS,
     Logging,
     Overrides,
+    check_dynconfig,
     daemon_options,
     dynconfig_option,
     settings_of,
@@ -24,6 +33,21 @@ from dragonfly.cli.daemon_options import (
     with_dynconfig,
 )
 from dragonfly.errors import DragonflyError, InvalidSettings
+
+
+@contextmanager
+def _told_by(name: str) -> Iterator[None]:
+    """A failure of ours within becomes one sentence on stderr, after a name, and the exit status."""
+    try:
+        yield
+    except DragonflyError as error:
+        sys.exit(_failure(name, str(error), 2 if isinstance(error, InvalidSettings) else 1))
+
+
+def _failure(name: str, sentence: str, status: int) -> int:
+    click.echo(f"{name}: {sentence}", err=True)
+    return status
+
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 VERSION = click.version_option(__version__, "-V", "--version", message="%(prog)s %(version)s")
@@ -41,6 +65,7 @@ def cli() -> None:
 @cli.command("manager", context_settings=HELP, short_help="Run a manager, the keeper of clusters.")
 @daemon_options("manager")
 @VERSION
+@_told_by("manager")
 def manager_command(config: Path | None, overrides: Overrides, **logging: Any) -> int:
     """Run a manager: the one place that knows all clusters, schedulers and seed peers.
 
@@ -61,6 +86,7 @@ def manager_command(config: Path | None, overrides: Overrides, **logging: Any) -
 @daemon_options("scheduler")
 @dynconfig_option()
 @VERSION
+@_told_by("scheduler")
 def scheduler_command(config: Path | None, overrides: Overrides, dynconfig: Path | None, **logging: Any) -> int:
     """Run a scheduler: it tells each peer which others can serve it.
 
@@ -68,9 +94,11 @@ def scheduler_command(config: Path | None, overrides: Overrides, dynconfig: Path
     Example: dragonfly scheduler --console --set manager.addr=127.0.0.1:65003
     """
     from dragonfly.scheduler.settings import SchedulerSettings
+    from dragonfly.settings.dynconfig import SchedulerDynconfig
 
     overrides = with_dynconfig("dynConfig.path", dynconfig, overrides)
     settings, warnings = settings_of(SchedulerSettings, "scheduler", config, overrides)
+    check_dynconfig(SchedulerDynconfig, settings.manager.addr, settings.dyn_config.path)
     _begin("scheduler", Logging(**logging), warnings)
     from dragonfly.net.lifecycle import run
     from dragonfly.scheduler.app import SchedulerService
@@ -82,6 +110,7 @@ def scheduler_command(config: Path | None, overrides: Overrides, dynconfig: Path
 @daemon_options("dfdaemon", environment="DFDAEMON_CONFIG")
 @dynconfig_option(environment="DFDAEMON_DYNCONFIG")
 @VERSION
+@_told_by("dfdaemon")
 def dfdaemon_command(config: Path | None, overrides: Overrides, dynconfig: Path | None, **logging: Any) -> int:
     """Run a peer: it downloads for the users of this host and serves pieces to other peers.
 
@@ -89,9 +118,11 @@ def dfdaemon_command(config: Path | None, overrides: Overrides, dynconfig: Path 
     Example: dfdaemon --console --set manager.addr=127.0.0.1:65003 --set storage.dir=/tmp/dragonfly
     """
     from dragonfly.dfdaemon.settings import DaemonSettings
+    from dragonfly.settings.dynconfig import DaemonDynconfig
 
     overrides = with_dynconfig("dynconfig.path", dynconfig, overrides)
     settings, warnings = settings_of(DaemonSettings, "dfdaemon", config, overrides)
+    check_dynconfig(DaemonDynconfig, settings.manager.addr, settings.dynconfig.path)
     _begin("dfdaemon", Logging(**logging), warnings)
     from dragonfly.dfdaemon.app import DaemonService
     from dragonfly.net.lifecycle import run
@@ -173,23 +204,13 @@ def _status(command: click.Command, name: str) -> int:
     """Run a command; every failure becomes one sentence on stderr and an exit status."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C core writes to stderr what we say in a sentence anyway
     try:
-        return int(command.main(prog_name=name, standalone_mode=False) or 0)
+        with _told_by(name):
+            return int(command.main(prog_name=name, standalone_mode=False) or 0)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         return 2
     except click.ClickException as error:
         return _failure(name, error.format_message(), 2)
-    except InvalidSettings as error:
-        return _failure(name, str(error), 2)
-    except DragonflyError as error:
-        return _failure(name, str(error), 1)
-    except click.Abort:
-        return _failure(name, "stopped", 1)
-
-
-def _failure(name: str, sentence: str, status: int) -> int:
-    click.echo(f"{name}: {sentence}", err=True)
-    return status
 
 
 if __name__ == "__main__":

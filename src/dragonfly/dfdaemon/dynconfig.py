@@ -11,11 +11,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from dragonfly.core.model.units import Seconds
-from dragonfly.errors import DragonflyError, InvalidSettings, ManagerUnreachable
+from dragonfly.errors import DragonflyError, InvalidSettings, ManagerUnreachable, SchedulerUnreachable
 from dragonfly.net.channels import ChannelPool
 from dragonfly.net.grpc_client import UNARY_TIMEOUT
 from dragonfly.settings.dynconfig import DaemonDynconfig, SchedulerAddressSettings
 from dragonfly.settings.loader import load
+from dragonfly.settings.values import split_address
 from dragonfly.wire.pb import manager_pb2
 from dragonfly.wire.pb.manager_pb2_grpc import ManagerStub
 
@@ -102,13 +103,14 @@ def _read(path: Path) -> tuple[str, ...]:
 
 
 def _resolve(schedulers: SchedulerAddressSettings) -> list[str]:
-    """Every address the one name stands for. Raises ManagerUnreachable where it resolves to none."""
-    host, _, port = schedulers.addr.rpartition(":")
+    """Every address the one name stands for. Raises SchedulerUnreachable where it resolves to none."""
+    host, port = split_address(schedulers.addr)
     try:
-        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
-    except (OSError, ValueError) as error:
-        raise ManagerUnreachable(address=schedulers.addr, reason=str(error)) from error
-    return sorted({_join(str(address[0]), int(port)) for *_, address in found})
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise SchedulerUnreachable(address=schedulers.addr, reason=f"its name does not resolve ({why})") from error
+    return sorted({_join(str(address[0]), port) for *_, address in found})
 
 
 def _join(ip: str, port: int) -> str:

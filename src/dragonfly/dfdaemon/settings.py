@@ -25,6 +25,7 @@ from dragonfly.settings.values import (
     Percent,
     Port,
     Rate,
+    RemoteAddress,
     Size,
     Text,
 )
@@ -145,8 +146,8 @@ class UploadSettings(Section):
 class ManagerSettings(Section):
     """The manager this host asks for schedulers."""
 
-    addr: Text | None = None
-    """Address, host:port; without one the local dynconfig file says where schedulers are."""
+    addr: RemoteAddress | None = None
+    """Address, host:port, perhaps after http://; without one the local dynconfig file says where schedulers are."""
     ca_cert: Idle[FilePath | None] = None
     """File with the CA certificates, PEM."""
     cert: Idle[FilePath | None] = None

@@ -6,9 +6,10 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from types import FrameType
 from typing import Protocol
-
-from dragonfly.errors import DragonflyError
 
 log = logging.getLogger(__name__)
 
@@ -25,44 +26,78 @@ class Service(Protocol):
     async def stop(self) -> None: ...
 
 
+class StopRequest:
+    """The stop signals, as something to wait for. `number` is the first one that came; later ones change nothing.
+
+    To be made in the main thread before there is anything that a sudden end would leave behind. The signals stay with
+    it until the process ends: a second ^C must not find Python's own handler, and with it a traceback. What the parent
+    chose to ignore (`nohup`) stays ignored.
+    """
+
+    def __init__(self, signals: Sequence[signal.Signals] = STOP_SIGNALS) -> None:
+        self.number: int | None = None
+        self._wake: Callable[[], object] = _nothing
+        for number in signals:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._arrived)
+
+    @property
+    def exit_status(self) -> int:
+        """Of a process that a signal ended, as shells count: 0 if none came."""
+        return 0 if self.number is None else 128 + self.number
+
+    async def wait(self) -> None:
+        """Return once a signal has come. One at a time may wait."""
+        come, loop = asyncio.Event(), asyncio.get_running_loop()
+        self._wake = partial(loop.call_soon_threadsafe, come.set)
+        try:
+            if self.number is None:
+                await come.wait()
+        finally:
+            self._wake = _nothing
+
+    def _arrived(self, number: int, frame: FrameType | None) -> None:
+        if self.number is None:
+            self.number = number
+            self._wake()
+
+
+def _nothing() -> None:
+    """Nobody waits."""
+
+
 def run(service: Service) -> int:
-    """Serve until SIGINT, SIGTERM or SIGQUIT. Returns the exit status: 0, or 1 after one sentence on stderr."""
+    """Serve until SIGINT, SIGTERM or SIGQUIT. Returns the exit status: 0, or 128 + the signal if it did not serve yet.
+
+    Raises what `start` raised, once `stop` has undone it.
+    """
+    stop = StopRequest()
     die_with_parent()
-    return asyncio.run(serve(service))
+    return asyncio.run(_serve(service, stop))
 
 
-async def serve(service: Service) -> int:
-    """As `run`, on the loop that runs already."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in STOP_SIGNALS:
-        loop.add_signal_handler(number, stop.set)
+async def _serve(service: Service, stop: StopRequest) -> int:
     try:
         if not await _start(service, stop):
-            return 1
+            return stop.exit_status
         log.info("serving")
         await stop.wait()
         log.info("stopping")
     finally:
         await service.stop()
-        for number in STOP_SIGNALS:
-            loop.remove_signal_handler(number)
     log.info("stopped")
     return 0
 
 
-async def _start(service: Service, stop: asyncio.Event) -> bool:
-    """Start, unless a signal comes first; False after an error that is ours to tell."""
+async def _start(service: Service, stop: StopRequest) -> bool:
+    """Start, unless a signal comes first; whether it serves now."""
     starting = asyncio.create_task(service.start(), name="start")
     stopping = asyncio.create_task(stop.wait(), name="stop requested")
     try:
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             await starting
-        return True
-    except DragonflyError as error:
-        print(error, file=sys.stderr)
-        return False
+        return stop.number is None
     finally:
         for task in (starting, stopping):
             task.cancel()

@@ -14,7 +14,7 @@ from dragonfly.settings.shared import (
     RunSettings,
     TlsFiles,
 )
-from dragonfly.settings.values import Count, Duration, FilePath, Flag, Ip, Number, Port, Rate, Text
+from dragonfly.settings.values import Count, Duration, FilePath, Flag, Ip, Number, Port, Rate, RemoteAddress, Text
 
 
 class ServerSettings(LogSettings):
@@ -102,8 +102,8 @@ class KeepAliveSettings(Section):
 class ManagerSettings(Section):
     """The manager this scheduler belongs to."""
 
-    addr: Text | None = None
-    """Address, host:port; without one the local dynconfig file stands in."""
+    addr: RemoteAddress | None = None
+    """Address, host:port, perhaps after http://; without one the local dynconfig file stands in."""
     tls: Idle[TlsFiles | None] = None
     """Mutual TLS."""
     scheduler_cluster_id: Count = 1

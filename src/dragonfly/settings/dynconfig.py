@@ -6,7 +6,7 @@ Each service has its own file. Keys of block lists are accepted as the manager s
 from pydantic import AliasChoices, Field
 
 from dragonfly.settings.section import Idle, Section
-from dragonfly.settings.values import Count, Number, Pattern, Text
+from dragonfly.settings.values import Count, Number, Pattern, RemoteAddress, Text
 
 
 class BlockedSettings(Section):
@@ -66,9 +66,9 @@ class ClientSettings(Section):
 class SchedulerAddressSettings(Section):
     """Where schedulers are."""
 
-    addr: Text = "dragonfly-scheduler:8002"
+    addr: RemoteAddress = "dragonfly-scheduler:8002"
     """A name that stands for all of them, host:port; every address it resolves to is one."""
-    addrs: tuple[Text, ...] = ()
+    addrs: tuple[RemoteAddress, ...] = ()
     """Their addresses, host:port each; wins over addr."""
 
 

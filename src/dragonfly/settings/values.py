@@ -78,6 +78,35 @@ def _address(given: str) -> str:
     return given
 
 
+_LABEL = "[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_REMOTE = re.compile(
+    rf"(?:http://)?(?:\[(?P<v6>[^\[\]]+)\]|(?P<v4>[\d.]+)|(?P<name>{_LABEL}(?:\.{_LABEL})*\.?)):(\d{{1,5}})/?"
+)
+
+
+def remote_address(text: str) -> str:
+    """`host:port` of a server we call: a name, an IPv4 address or a bracketed IPv6 one, and a port from 1 on.
+
+    The reference's files say `http://host:port`; what is in front is taken off. Raises ValueError for anything else.
+    """
+    match = _REMOTE.fullmatch(text)
+    if match is None or not 0 < int(match[4]) < 65536 or len(match["name"] or "") > 253:
+        raise ValueError(f"not an address: {text!r}")
+    if match["v6"]:
+        return f"[{ipaddress.IPv6Address(match['v6'])}]:{match[4]}"
+    return f"{ipaddress.IPv4Address(match['v4']) if match['v4'] else match['name']}:{match[4]}"
+
+
+def _remote_address(given: str) -> str:
+    wanted = 'host:port with a port from 1 to 65535, such as "10.0.0.5:8002", "name:8002" or "[::1]:8002"'
+    if given.startswith("https://"):
+        raise unwanted(f"{wanted} (TLS to it is not supported yet, so not https://)")
+    try:
+        return remote_address(given)
+    except ValueError:
+        raise unwanted(wanted) from None
+
+
 def _host_type(given: Any) -> HostType:
     if isinstance(given, HostType):
         return given
@@ -121,6 +150,8 @@ Size = Annotated[Bytes, BeforeValidator(read_size)]
 Duration = Annotated[Seconds, BeforeValidator(read_duration)]
 Ip = Annotated[str, Field(strict=True), AfterValidator(_ip)]
 Address = Annotated[str, Field(strict=True), AfterValidator(_address)]
+RemoteAddress = Annotated[str, Field(strict=True), AfterValidator(_remote_address)]
+"""Of a server we call; kept as bare host:port."""
 FilePath = Annotated[Path, AfterValidator(_path)]
 Kind = Annotated[HostType, BeforeValidator(_host_type)]
 Mode = Annotated[int, BeforeValidator(read_mode)]

@@ -10,6 +10,7 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from dragonfly.errors import ServiceError
 
@@ -38,8 +39,9 @@ class HeldBlock:
 def hold_block(addresses: Addresses, rng: random.Random, preferred: str | None = None) -> HeldBlock:
     """A block where all addresses are free; the preferred one if it is. Raises ServiceError when none is found."""
     replaced: dict[int, int] = {}
+    candidates: Iterator[str] = _candidates(rng, preferred)
     conflicts: Counter[int] = Counter()
-    for prefix in _candidates(rng, preferred):
+    while (prefix := next(candidates, None)) is not None:
         holder = _listener((f"{prefix}.1", HOLDING_PORT))
         if holder is None:
             continue
@@ -52,6 +54,8 @@ def hold_block(addresses: Addresses, rng: random.Random, preferred: str | None =
         if conflicts[port] >= _BLOCKS_BEFORE_ANOTHER_PORT:
             usual = next((usual for usual, other in replaced.items() if other == port), port)
             replaced[usual] = _another(port)
+            if preferred is not None:
+                candidates = chain([preferred], candidates)  # it may be free but for that port
     ports = ", ".join(map(str, conflicts)) or str(HOLDING_PORT)
     raise ServiceError(reason=f"no free block of loopback addresses was found (ports in the way: {ports})")
 

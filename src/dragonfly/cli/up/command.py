@@ -9,6 +9,7 @@ import json
 import os
 import random
 import signal
+import stat
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -25,7 +26,7 @@ from dragonfly.cli.up.private_directory import DirectoryLock, PrivateDirectory, 
 from dragonfly.cli.up.settings import Kind, shares
 from dragonfly.cli.up.supervisor import Supervisor
 from dragonfly.errors import OutputParentMissing, OutputUnwritable, StorageUnusable
-from dragonfly.net.lifecycle import die_with_parent
+from dragonfly.net.lifecycle import StopRequest, die_with_parent
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
 _BLOCK_FILE = "block"  # in a data directory that stays: peers keep their addresses, and with them their identity
@@ -44,19 +45,23 @@ class Order:
 
 
 def run_up(order: Order) -> int:
-    """Run the cluster and return the exit status. Raises DragonflyError when it cannot be run."""
+    """Run the cluster and return the exit status: 0, or 128 + the signal that came before all of it served.
+
+    Raises DragonflyError when it cannot be run.
+    """
+    overrides = shares(order.overrides)
+    stop = StopRequest(_SIGNALS)
     die_with_parent()
-    return asyncio.run(_up(order, shares(order.overrides)))
+    return asyncio.run(_up(order, overrides, stop))
 
 
-async def _up(order: Order, overrides: Mapping[Kind, Mapping[str, str]]) -> int:
+async def _up(order: Order, overrides: Mapping[Kind, Mapping[str, str]], stop: StopRequest) -> int:
     """Own, plan and write everything, run it, and undo it, whatever happens."""
-    stop = asyncio.Event()
-    for number in _SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # `nohup` means it
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
     with ExitStack() as stack:
         data_dir = _data_directory(order, stack)
+        if order.ready_file is not None:
+            _remove_ready_file(order.ready_file)  # one that stands there tells of a cluster that was killed
+            stack.callback(_remove_ready_file, order.ready_file)
         wish = Wish(
             peers=order.peers,
             seed_peers=order.seed_peers,
@@ -67,17 +72,15 @@ async def _up(order: Order, overrides: Mapping[Kind, Mapping[str, str]]) -> int:
         block = _hold(wish, stack)
         planned = plan(wish, block.prefix, block.ports)
         _write_settings(planned, data_dir, block)
-        if order.ready_file is not None:
-            _remove_ready_file(order.ready_file)
-            stack.callback(_remove_ready_file, order.ready_file)
         return await _run(planned, order, stop)
 
 
-async def _run(planned: Plan, order: Order, stop: asyncio.Event) -> int:
+async def _run(planned: Plan, order: Order, stop: StopRequest) -> int:
     """Start, tell, watch, and stop once `stop` is set."""
     waves = [planned.of(Kind.MANAGER), planned.of(Kind.SCHEDULER), planned.of(Kind.SEED_PEER, Kind.PEER)]
     supervisor = Supervisor(waves, partial(_command, order.log_level), say)
-    working = asyncio.create_task(_work(supervisor, planned, order), name="cluster")
+    serving = asyncio.Event()
+    working = asyncio.create_task(_work(supervisor, planned, order, serving), name="cluster")
     stopping = asyncio.create_task(stop.wait(), name="stop requested")
     try:
         await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -93,10 +96,11 @@ async def _run(planned: Plan, order: Order, stop: asyncio.Event) -> int:
                 _remove_ready_file(order.ready_file)  # first of all: from here on nobody should come
         finally:
             await supervisor.stop()
-    return 0
+    return 0 if serving.is_set() else stop.exit_status
 
 
-async def _work(supervisor: Supervisor, planned: Plan, order: Order) -> None:
+async def _work(supervisor: Supervisor, planned: Plan, order: Order, serving: asyncio.Event) -> None:
+    """Never returns; `serving` is set once all of it serves and its addresses are told."""
     for warning in planned.warnings:
         say(warning)
     logs = planned.members[0].directory.parent
@@ -106,6 +110,7 @@ async def _work(supervisor: Supervisor, planned: Plan, order: Order) -> None:
     if order.ready_file is not None:
         _write_ready_file(order.ready_file, planned)
     say(_summary(planned))
+    serving.set()
     await supervisor.watch()
 
 
@@ -169,10 +174,16 @@ def _write_ready_file(path: Path, planned: Plan) -> None:
 
 
 def _remove_ready_file(path: Path) -> None:
+    """Remove it if it is there. Raises OutputError where it cannot be one of ours, or there is no place for one."""
     if not path.absolute().parent.is_dir():
         raise OutputParentMissing(path=path)
     try:
-        path.unlink(missing_ok=True)
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.getuid():
+            raise OutputUnwritable(path=path, reason="what is there is not a ready file of ours")
+        path.unlink()
+    except FileNotFoundError:
+        return
     except OSError as error:
         raise OutputUnwritable(path=path, reason=error.strerror) from error
 

@@ -6,26 +6,30 @@ Ownership is a lock on a file inside; the kernel lets go of it however the owner
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal, get_args
 
 from dragonfly.core.model.units import Seconds
 from dragonfly.errors import ServiceError, StorageUnusable
 
 LOCK_NAME = "lock"
-PREFIX = "dragonfly-up-"
-_YOUNGEST_STALE: Seconds = 60.0  # younger ones may be in the making: there already, not locked yet
+_UNFINISHED_LOCK = "lock.new"
+_STALE_WITHOUT_LOCK: Seconds = 3600.0  # younger ones may be in the making, or of a process that locks nothing
+
+Purpose = Literal["up", "demo"]
 
 
 class DirectoryLock:
     """The ownership of a directory; raises ServiceError if somebody has it, StorageUnusable if it cannot be had."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, name: str = LOCK_NAME) -> None:
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._file = os.open(directory / LOCK_NAME, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            self._file = os.open(directory / name, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StorageUnusable(path=directory, reason=error.strerror) from error
         try:
@@ -41,12 +45,13 @@ class DirectoryLock:
 class PrivateDirectory:
     """A new directory that only we can enter, gone after `remove`."""
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, purpose: Purpose = "up") -> None:
         try:
-            self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
+            self.path = Path(tempfile.mkdtemp(prefix=_prefix(purpose), dir=base))
         except OSError as error:
             raise StorageUnusable(path=base, reason=error.strerror) from error
-        self._lock = DirectoryLock(self.path)
+        self._lock = DirectoryLock(self.path, _UNFINISHED_LOCK)
+        (self.path / _UNFINISHED_LOCK).rename(self.path / LOCK_NAME)  # nobody ever sees a lock that is not taken yet
 
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
@@ -54,15 +59,25 @@ class PrivateDirectory:
 
 
 def remove_orphans(base: Path) -> None:
-    """Remove our directories in `base` whose owners are gone."""
-    for directory in base.glob(f"{PREFIX}*"):
-        with suppress(OSError, ServiceError, StorageUnusable):  # not ours, just gone, or still in use
-            status = directory.lstat()
-            is_ours = status.st_uid == os.getuid() and not directory.is_symlink()
-            if is_ours and time.time() - status.st_mtime > _YOUNGEST_STALE:
-                lock = DirectoryLock(directory)
-                shutil.rmtree(directory, ignore_errors=True)
-                lock.release()
+    """Remove our directories in `base` whose owners are gone, whatever they were for."""
+    for purpose in get_args(Purpose):
+        for directory in base.glob(f"{_prefix(purpose)}*"):
+            with suppress(OSError, ServiceError, StorageUnusable):  # just gone, or still in use
+                _remove_orphan(directory)
+
+
+def _remove_orphan(directory: Path) -> None:
+    status = directory.lstat()
+    if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode):
+        return
+    if (directory / LOCK_NAME).exists() or time.time() - status.st_mtime > _STALE_WITHOUT_LOCK:
+        lock = DirectoryLock(directory)
+        shutil.rmtree(directory, ignore_errors=True)
+        lock.release()
+
+
+def _prefix(purpose: Purpose) -> str:
+    return f"dragonfly-{purpose}-"
 
 
 def short_base() -> Path:

@@ -1,15 +1,15 @@
 """Keeps the processes of a cluster running.
 
-Every member has one task that starts its process, waits until it serves, and starts it again when it ends. A process
-ends too often (`MOST_DEATHS` within `DEATHS_WINDOW`), refuses its settings, or does not serve in time when first
-started: then the cluster gives up, and the error says whose log to read. After a restart, a process that does not serve
-in time is killed and started once more; the others are in use meanwhile.
+Every member has one task that starts its process, waits until it serves, and starts it again when it ends. Before it
+has served once, it may end `MOST_FAILED_STARTS` times, and neither refuse its settings nor be late: then the cluster
+gives up, and the error says whose log to read. After that nobody is given up, as the others are in use: it is started
+again for as long as the cluster runs. Lives that were no use (it served for less than `USEFUL_LIFE`, or never) and come
+in a row are told of at growing intervals; where it ended at once, also the pause before the next start grows.
 """
 
 import asyncio
 import os
 import signal
-from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import NoReturn
@@ -24,11 +24,17 @@ from dragonfly.errors import ServiceError
 from dragonfly.net.grpc_client import open_channel
 from dragonfly.net.lifecycle import PARENT_VARIABLE
 
-READY_DEADLINE: Seconds = 30.0
+READY_DEADLINE: Seconds = 120.0  # a busy machine has been seen to take 42 s
+PATIENCE: Seconds = 10.0  # then whoever waits for the cluster is told what it waits for
 STOP_DEADLINE: Seconds = 10.0
-MOST_DEATHS, DEATHS_WINDOW = 5, 30.0
-RESTART_PAUSE: Seconds = 0.2
+MOST_FAILED_STARTS = 3
+USEFUL_LIFE: Seconds = 10.0  # of serving
+AT_ONCE: Seconds = 1.0  # what served for less costs a start for nothing, which the machine cannot do all the time
+FIRST_PAUSE: Seconds = 0.2
+LONGEST_PAUSE: Seconds = 3.0  # with the time to start, a member is back within 5 s
+TOLD_ONE_BY_ONE = 10  # useless lives in a row; more are told of at 16, 32, 64, ...
 _LOOK_AGAIN: Seconds = 0.05
+_NAMED = 5  # members in one sentence
 _WRONG_SETTINGS = 2  # exit status of a daemon that refuses its settings
 _STARTING_AT_ONCE = 2 * (os.cpu_count() or 1)
 
@@ -44,30 +50,42 @@ class Child:
         self.serving = asyncio.Event()
         self.pid: int | None = None  # while it runs
         self._command, self._say = command, say
-        self._deaths: deque[float] = deque(maxlen=MOST_DEATHS)
         self._has_served = False
+        self._useless_lives = 0  # in a row, up to now
 
     async def keep(self) -> NoReturn:
-        """Run it again and again. Raises ServiceError when that makes no sense any more; cancel it to stop."""
+        """Run it again and again. Raises ServiceError where it never comes to serve; cancel it to stop."""
         while True:
-            status = await self._live_once()
-            self._deaths.append(asyncio.get_running_loop().time())
-            self._give_up_if_hopeless(status)
-            self._say(f"{self.member.name} {_ending(status)}; starting it again")
-            await asyncio.sleep(RESTART_PAUSE)
+            ending, served_for = await self._live_once()
+            self._useless_lives = self._useless_lives + 1 if served_for < USEFUL_LIFE else 0
+            if not self._has_served and self._useless_lives >= MOST_FAILED_STARTS:
+                self._give_up(f"{self.member.name} keeps ending, last time it {ending}")
+            if is_told(self._useless_lives):
+                self._say(f"{self.member.name} {ending}; starting it again{self._in_a_row()}")
+            await asyncio.sleep(FIRST_PAUSE if served_for >= AT_ONCE else pause_after(self._useless_lives))
 
-    async def _live_once(self) -> int:
-        """Start the process and return its exit status. It is gone when this returns or raises."""
-        process = await self._spawn()
+    async def _live_once(self) -> tuple[str, Seconds]:
+        """Start the process; returns how it ended and how long it served. It is gone when this returns or raises."""
+        clock = asyncio.get_running_loop().time
+        try:
+            process = await self._spawn()
+        except OSError as error:  # no memory, no file descriptors, no disk: it may be better the next time
+            return f"cannot be started ({error.strerror})", 0.0
         self.pid = process.pid
         exited = asyncio.create_task(process.wait(), name=f"{self.member.name} exits")
         ready = asyncio.create_task(until_serving(self.member), name=f"{self.member.name} serves")
         try:
             await asyncio.wait({exited, ready}, timeout=READY_DEADLINE, return_when=asyncio.FIRST_COMPLETED)
-            if not exited.done():
-                await self._ready_or_too_late(ready, process)
+            if exited.done():
+                self._give_up_if_refused(exited.result())
+                return _ending(exited.result()), 0.0
+            if not ready.done():
+                return self._too_late(), 0.0
+            await ready
+            self._note_serving()
+            serves_since = clock()
             await asyncio.wait({exited})  # to cancel us must not cancel it: the end waits for it too
-            return exited.result()
+            return _ending(exited.result()), clock() - serves_since
         finally:
             self.serving.clear()
             ready.cancel()
@@ -77,17 +95,27 @@ class Child:
             finally:  # a cancellation may come here, when the process has ended by itself
                 self.pid = None
 
-    async def _ready_or_too_late(self, ready: asyncio.Task[None], process: asyncio.subprocess.Process) -> None:
-        if ready.done():
-            await ready
-            if self._has_served:
-                self._say(f"{self.member.name} serves again")
-            self._has_served = True
-            self.serving.set()
-        elif self._has_served:
-            process.kill()
-        else:
-            self._give_up(f"{self.member.name} does not serve after {READY_DEADLINE:.0f} s")
+    def _note_serving(self) -> None:
+        if self._has_served and is_told(self._useless_lives):
+            self._say(f"{self.member.name} serves again")
+        self._has_served = True
+        self.serving.set()
+
+    def _too_late(self) -> str:
+        sentence = f"does not serve after {READY_DEADLINE:.0f} s"
+        if not self._has_served:
+            self._give_up(f"{self.member.name} {sentence}")
+        return sentence
+
+    def _give_up_if_refused(self, status: int) -> None:
+        if status == _WRONG_SETTINGS and not self._has_served:
+            self._give_up(f"{self.member.name} refuses its settings")
+
+    def _in_a_row(self) -> str:
+        """What to add where it keeps ending."""
+        if self._useless_lives < TOLD_ONE_BY_ONE:
+            return ""
+        return f", and on and on ({self._useless_lives} times in a row by now; its log is {self.member.log_file})"
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         with self.member.log_file.open("ab") as log:
@@ -99,13 +127,6 @@ class Child:
                 env=_environment(),
                 process_group=0,  # Ctrl-C is ours to pass on, in order
             )
-
-    def _give_up_if_hopeless(self, status: int) -> None:
-        if status == _WRONG_SETTINGS:
-            self._give_up(f"{self.member.name} refuses its settings")
-        is_often = len(self._deaths) == MOST_DEATHS and self._deaths[-1] - self._deaths[0] <= DEATHS_WINDOW
-        if is_often:
-            self._give_up(f"{self.member.name} keeps ending, last time it {_ending(status)}")
 
     def _give_up(self, what: str) -> NoReturn:
         raise ServiceError(reason=f"{what}; its log {self.member.log_file} ends with: {self._last_lines()}")
@@ -119,11 +140,22 @@ class Child:
         return "nothing"
 
 
+def pause_after(useless_lives: int) -> Seconds:
+    """How long to wait after so many useless lives in a row."""
+    return min(FIRST_PAUSE * 2.0 ** min(max(useless_lives - 1, 0), 10), LONGEST_PAUSE)
+
+
+def is_told(useless_lives: int) -> bool:
+    """Whether the last of so many useless lives in a row is worth a line: the first few, then at growing intervals."""
+    return useless_lives <= TOLD_ONE_BY_ONE or useless_lives & (useless_lives - 1) == 0
+
+
 class Supervisor:
     """All processes of a cluster, started in waves, stopped in the reverse order."""
 
     def __init__(self, waves: Sequence[Sequence[Member]], command: Command, say: Say) -> None:
         self._waves = [[Child(member, command, say) for member in wave] for wave in waves]
+        self._say = say
         self._keeping: dict[Child, asyncio.Task[NoReturn]] = {}
 
     @property
@@ -132,8 +164,13 @@ class Supervisor:
 
     async def start(self) -> None:
         """Return once all of them serve. Raises ServiceError when one cannot be brought to serve."""
-        for wave in self._waves:
-            await self._unless_given_up(self._start_wave(wave))
+        telling = asyncio.create_task(self._tell_who_is_missing(), name="tell who is missing")
+        try:
+            for wave in self._waves:
+                await self._unless_given_up(self._start_wave(wave))
+        finally:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
 
     async def watch(self) -> None:
         """Keep them running. Never returns; raises ServiceError when one is given up."""
@@ -146,6 +183,16 @@ class Supervisor:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _tell_who_is_missing(self) -> NoReturn:
+        """A word to whoever waits longer than expected, then at growing intervals."""
+        waited, pause = 0.0, PATIENCE
+        while True:
+            await asyncio.sleep(pause)
+            waited, pause = waited + pause, pause * 2
+            missing = [child.member.name for child in self.children if not child.serving.is_set()]
+            named = ", ".join(missing[:_NAMED]) + (f" and {len(missing) - _NAMED} more" if missing[_NAMED:] else "")
+            self._say(f"still starting after {waited:.0f} s, waiting for {named}")
 
     async def _start_wave(self, wave: Sequence[Child]) -> None:
         gate = asyncio.Semaphore(_STARTING_AT_ONCE)
