@@ -111,7 +111,7 @@ def test_no_span_of_an_unknown_length_can_be_had(origin: Origin, reader: Reader,
     origin.fail("/file", CHUNKED)
     stat = reader.stat(url)
     asked = len(origin.requests())
-    with pytest.raises(SourceLengthUnknown):
+    with pytest.raises(SourceLengthUnknown, match="no part of it can be asked for"):
         reader.read(url, span.start, span.length, stat=stat)
     assert len(origin.requests()) == asked
 

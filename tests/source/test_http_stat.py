@@ -174,6 +174,12 @@ def test_a_slow_first_byte_within_the_timeout_is_waited_for(origin: Origin, read
     assert reader.stat(origin.put("/file", BODY)).content_length == len(BODY)
 
 
+def test_a_name_that_no_resolver_knows_a_form_for_is_unknown(reader: Reader) -> None:
+    for host in ("a..b", "a" * 70):
+        with pytest.raises(SourceNameUnknown):
+            reader.stat(f"http://{host}/file")
+
+
 def test_an_unknown_name_is_named(reader: Reader) -> None:
     with pytest.raises(SourceNameUnknown, match=r"no-such-host\.invalid"):
         reader.stat("http://no-such-host.invalid/file")

@@ -9,7 +9,7 @@ from typing import Self
 from dragonfly.errors import InvalidUrl, SchemeUnsupported
 from dragonfly.source.egress import EgressPolicy, off_link
 from dragonfly.source.http import MAX_RETRIES, HttpSource
-from dragonfly.source.http_address import shown
+from dragonfly.source.http_address import cleaned, shown
 from dragonfly.source.protocol import Source
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE)
@@ -46,7 +46,7 @@ class Sources:
 
     def of(self, url: str) -> Source:
         """The origin for a URL. Raises InvalidUrl without a scheme, SchemeUnsupported for one nobody serves."""
-        match = _SCHEME.match(url)
+        match = _SCHEME.match(cleaned(url))
         if match is None:
             raise InvalidUrl(url=shown(url), reason="it has no scheme such as https")
         source = self._sources.get(match[1].lower())
