@@ -50,7 +50,7 @@ def test_where_a_redirect_leads(origin: Origin, reader: Reader, location: str, t
     origin.fail("/deep/file", Fault(redirect=location, times=1))
     for path in ("/real", "/deep/real", "/deep/file", "/a/../real"):
         origin.put(path, BODY)
-    reader.stat(origin.url("/deep/file"))
+    reader.stat(origin.url("/deep/file?q"))
     assert origin.requests()[-1].target == target
 
 
@@ -65,7 +65,7 @@ def test_ten_hops_are_followed_and_no_more(origin: Origin, reader: Reader) -> No
 
 def test_attack_15_another_origin_gets_no_credentials(origin: Origin, other: Origin, reader: Reader) -> None:
     origin.fail("/file", Fault(redirect=other.put("/real", BODY)))
-    reader.stat(origin.url("/file"), headers={**SECRETS, "X-Harmless": "1"})
+    reader.stat(origin.url("/file?v=1"), headers={**SECRETS, "X-Harmless": "1"})
     [first], [second] = origin.requests(), other.requests()
     assert {name.lower() for name in SECRETS} <= set(first.headers)
     assert "secret" not in str(second.headers)

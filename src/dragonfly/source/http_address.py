@@ -52,6 +52,11 @@ class HttpAddress:
         return self.scheme, self.host, self.port
 
     @property
+    def has_query(self) -> bool:
+        """Whether there is one, be it empty: it may hold a signature, which is good for one method."""
+        return "?" in self.target
+
+    @property
     def directory(self) -> str:
         """The path up to its last slash, as it is spelled, without query."""
         return self.target.partition("?")[0].rpartition("/")[0] + "/"

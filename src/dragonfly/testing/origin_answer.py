@@ -125,7 +125,10 @@ class Request:
 
     @property
     def kind(self) -> str:
-        """What is asked for: the file if it changed ("conditional"), else some of it ("ranged"), else all ("whole")."""
+        """What is asked for: only the facts ("head"), or the file if it changed ("conditional"), else some of it
+        ("ranged"), else all ("whole")."""
+        if self.method == "HEAD":
+            return "head"
         if {"if-none-match", "if-modified-since"} & self.headers.keys():
             return "conditional"
         return "ranged" if "range" in self.headers else "whole"
