@@ -13,24 +13,22 @@ from dragonfly.source.schemes import Sources
 from dragonfly.testing.origin import Origin
 from dragonfly.testing.source_reader import Reader
 
-SPELLINGS = st.lists(
-    st.sampled_from(
-        ["/", "/", "\\", ".", "..", "%2e", "%2E", "a", "%61", "ä", "%C3%A4", " ", "%20", "+", "\t", "\n", '"', "%22"]
-        + ["'", "^", "|", "{", "`", "<", "%", "%zz", ":", "@", ";", "&", "=", "~", "!", "\x7f", "\x00", "\U0001f600"]
-    ),
-    max_size=12,
-).map("".join)
-AUTHORITIES = st.sampled_from(
-    ["host", "HOST", "h\tost", "host:80", "host:0080", "host:", "host:443", "host:8080", "host.", "127.0.0.1", "0x7f.1"]
-    + ["2130706433", "１２７.0.0.1", "[::1]", "[0:0:0:0:0:0:0:1]", "[::ffff:127.0.0.1]", "faß.de", "BÜCHER.example"]
-    + ["user@host", "user:@host", ":@host", "@host", "u:p@host", "u%3A:p%40@host", "u s:p/@host", "a@b@host", "a..b"]
-)
+PIECES = [
+    *("/", "\\", ".", "..", "%2e", "%2E", "a", "%61", "ä", "%C3%A4", " ", "%20", "+", "\t", "\n", '"', "%22", "'", "^"),
+    *("|", "{", "`", "<", "%", "%zz", ":", "@", ";", "&", "=", "~", "!", "\x7f", "\x00", "\U0001f600"),
+]
+SPELLINGS = st.lists(st.sampled_from(PIECES), max_size=12).map("".join)
+AUTHORITIES = [
+    *("host", "HOST", "h\tost", "host:80", "host:0080", "host:", "host:443", "host:8080", "host.", "a..b", "faß.de"),
+    *("127.0.0.1", "0x7f.1", "2130706433", "１２７.0.0.1", "[::1]", "[0:0:0:0:0:0:0:1]", "[::ffff:127.0.0.1]"),
+    *("user@host", "user:@host", ":@host", "@host", "u:p@host", "u%3A:p%40@host", "u s:p@host", "a@b@host"),
+]
 URLS = st.builds(
     "".join,
     st.tuples(
         st.sampled_from(["", " ", "\n\x00"]),
         st.sampled_from(["http://", "https://", "HTTP://", "h\nttp://"]),
-        AUTHORITIES,
+        st.sampled_from(AUTHORITIES),
         st.sampled_from(["", "/"]),
         SPELLINGS,
         st.sampled_from(["", "?a=b+c&d=", "?a=%2F\n", "#", "#part?x", "?a=1#/"]),

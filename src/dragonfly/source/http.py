@@ -17,6 +17,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from http import HTTPStatus
 from itertools import chain, repeat
 from pathlib import Path
@@ -135,11 +136,13 @@ class HttpSource:
     def _stat_once(
         self, hop: HttpRequest, known: SourceStat | None, timeout: Seconds, *, asks_by_head: bool
     ) -> SourceStat:
-        if asks_by_head and (stat := self._stat_by_head(hop, timeout)) is not None:
-            return stat
+        head = self._stat_by_head(hop, timeout) if asks_by_head else None
+        habit = self._habits.of(hop.address.origin)
+        if head is not None and habit.believes(head):
+            return replace(head, supports_ranges=False) if habit is Habit.WHOLE else head
         asked = hop.unless(known) if known else hop
         with self._asker.final_answer(asked, _FIRST_BYTE, timeout) as answer:
-            self._habits.learn_status(hop.address.origin, answer.status, head_failed=asks_by_head)
+            self._habits.learn_status(hop.address.origin, answer.status, head_failed=asks_by_head and head is None)
             match answer.status:
                 case HTTPStatus.PARTIAL_CONTENT:
                     part: SourceStat | None = stat_of_part(answer.headers, hop.shown_url)
@@ -159,7 +162,7 @@ class HttpSource:
         return self._stat_without_range(hop, part, timeout)
 
     def _stat_by_head(self, hop: HttpRequest, timeout: Seconds) -> SourceStat | None:
-        """What a HEAD says, as far as it is believed; None is to be asked by GET."""
+        """What a HEAD says; None if that is of no use."""
         origin = hop.address.origin
         try:
             answer = self._asker.answer(hop, None, timeout, method="HEAD")
@@ -171,7 +174,7 @@ class HttpSource:
                 raise refusal(answer.status, answer.headers, hop.shown_url)
             if answer.status != HTTPStatus.OK:
                 return None
-            return stat_of_head(answer.headers, ignores_ranges=self._habits.of(origin) is Habit.WHOLE)
+            return stat_of_head(answer.headers)
 
     def _stat_without_range(self, hop: HttpRequest, part: SourceStat | None, timeout: Seconds) -> SourceStat:
         """For origins that refuse the range of a file that has bytes, or answered it by a `part` of unknown length."""

@@ -27,7 +27,6 @@ from dragonfly.errors import (
     SourceRefused,
     SourceUnavailable,
 )
-from dragonfly.source.http_habits import RANGED_AT_MOST, RANGELESS_AT_MOST
 from dragonfly.source.protocol import SourceStat
 
 _NUMBER = re.compile(r"[0-9]{1,18}")  # any file's length fits, and no integer is worth an attack
@@ -97,8 +96,8 @@ def stat_of_whole(headers: Message, url: str) -> SourceStat:
     return _stat(headers, content_length(headers, url), supports_ranges=False)
 
 
-def stat_of_head(headers: Message, *, ignores_ranges: bool) -> SourceStat | None:
-    """The file behind a HEAD's 200; None where a GET has to say more, see `http_habits`."""
+def stat_of_head(headers: Message) -> SourceStat | None:
+    """The file behind a HEAD's 200, with ranges if it announces them; None where it is of no use."""
     try:
         length = content_length(headers, "")
     except SourceError:
@@ -106,10 +105,7 @@ def stat_of_head(headers: Message, *, ignores_ranges: bool) -> SourceStat | None
     if not length or headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
         return None  # no length; or what common servers say where they made no content, or will encode it otherwise
     announced = {unit.strip().lower() for unit in headers.get("Accept-Ranges", "").split(",")}
-    has_ranges = "bytes" in announced and not ignores_ranges
-    if length > (RANGED_AT_MOST if has_ranges else RANGELESS_AT_MOST) and not ignores_ranges:
-        return None
-    return _stat(headers, length, supports_ranges=has_ranges)
+    return _stat(headers, length, supports_ranges="bytes" in announced)
 
 
 def stat_of_both(part: SourceStat, headers: Message, url: str) -> SourceStat:

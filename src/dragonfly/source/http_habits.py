@@ -27,6 +27,7 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from dragonfly.core.model.units import Bytes, MiB, Seconds
+from dragonfly.source.protocol import SourceStat
 
 REMEMBERED_FOR: Seconds = 600.0
 REMEMBERED_AT_MOST = 1024
@@ -48,6 +49,13 @@ class Habit(Enum):
     def wants_head(self) -> bool:
         """Whether a HEAD goes first."""
         return self in (Habit.UNKNOWN, Habit.WHOLE)
+
+    def believes(self, head: SourceStat) -> bool:
+        """Whether what a HEAD says is enough."""
+        if self is Habit.WHOLE:
+            return True
+        limit = RANGED_AT_MOST if head.supports_ranges else RANGELESS_AT_MOST
+        return head.content_length is not None and head.content_length <= limit
 
 
 class _Seen(NamedTuple):
