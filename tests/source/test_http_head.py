@@ -9,7 +9,14 @@ from threading import Thread
 import pytest
 
 from dragonfly.core.model.units import MiB, Seconds
-from dragonfly.errors import SourceChanged, SourceNotFound, SourceRefused, SourceUnavailable, SourceUnreachable
+from dragonfly.errors import (
+    SourceChanged,
+    SourceNotFound,
+    SourceRangeUnsupported,
+    SourceRefused,
+    SourceUnavailable,
+    SourceUnreachable,
+)
 from dragonfly.source.http import HttpSource
 from dragonfly.source.http_habits import (
     RANGED_AT_MOST,
@@ -123,13 +130,21 @@ def test_a_file_of_some_pieces_is_taken_for_whole_where_ranges_are_not_announced
     assert methods(origin) == ["HEAD"]
 
 
-def test_a_read_that_gets_the_whole_file_shows_the_habit(origin: Origin, reader: Reader) -> None:
+@pytest.mark.parametrize("body", [SMALL, b"x", b""], ids=len)
+def test_a_200_to_a_request_for_every_byte_says_nothing_of_ranges(origin: Origin, reader: Reader, body: bytes) -> None:
+    """Apache answers so."""
+    origin.fail("/whole", Fault(ignore_range=True))
+    assert reader.read_whole(origin.put("/whole", body) + ("" if len(body) > 1 else "?v=1")) == body
+    assert reader.stat(origin.put("/file", SMALL)).supports_ranges
+
+
+def test_a_read_that_cannot_have_the_middle_shows_the_habit(origin: Origin, reader: Reader) -> None:
     origin.fail("/file", Fault(ignore_range=True))
     url = origin.put("/file", SMALL)
-    reader.read(url, 0, len(SMALL))
-    reader.stat(url)
-    assert methods(origin) == ["HEAD", "GET range", "HEAD"]
+    with pytest.raises(SourceRangeUnsupported):
+        reader.read(url, 5, 10)
     assert not reader.stat(url).supports_ranges
+    assert methods(origin) == ["HEAD", "GET range", "HEAD"]
 
 
 def test_a_url_with_a_query_may_be_signed_for_get_only(origin: Origin, reader: Reader) -> None:
@@ -223,27 +238,32 @@ def test_a_dead_origin_costs_no_more_tries_than_before(reader: Reader) -> None:
     assert reader.waits == [0.2, 1.0]
 
 
+def test_an_origin_is_unknown_until_it_shows_something() -> None:
+    habits = Habits(clock=lambda: 0.0)
+    assert habits.of(ORIGIN) is Habit.UNKNOWN
+    habits.learn(ORIGIN, Habit.RANGED)
+    assert habits.of(ORIGIN) is Habit.RANGED
+    assert habits.of(("https", "host", 443)) is Habit.UNKNOWN
+
+
 @pytest.mark.parametrize(
-    ("seen", "habit"),
+    ("before", "head_failed", "after"),
     [
-        ([], Habit.UNKNOWN),
-        ([(206, False)], Habit.RANGED),
-        ([(206, True)], Habit.RANGED),
-        ([(200, False)], Habit.WHOLE),
-        ([(200, True)], Habit.HEADLESS),
-        ([(200, True), (200, False)], Habit.HEADLESS),
-        ([(200, False), (206, False)], Habit.RANGED),
-        ([(206, False), (200, False)], Habit.WHOLE),
-        ([(404, True)], Habit.UNKNOWN),
-        ([(206, False), (503, False)], Habit.RANGED),
+        (Habit.UNKNOWN, False, Habit.WHOLE),
+        (Habit.UNKNOWN, True, Habit.HEADLESS),
+        (Habit.RANGED, False, Habit.WHOLE),
+        (Habit.WHOLE, True, Habit.HEADLESS),
+        (Habit.HEADLESS, False, Habit.HEADLESS),
     ],
 )
-def test_what_an_origin_does_tells_how_to_ask_it(seen: list[tuple[int, bool]], habit: Habit) -> None:
+def test_an_origin_without_ranges_is_asked_by_head_if_that_helps(
+    before: Habit, head_failed: bool, after: Habit
+) -> None:
     habits = Habits(clock=lambda: 0.0)
-    for status, head_failed in seen:
-        habits.learn_status(ORIGIN, status, head_failed=head_failed)
-    assert habits.of(ORIGIN) is habit
-    assert habits.of(("https", "host", 443)) is Habit.UNKNOWN
+    habits.learn(ORIGIN, before)
+    habits.learn_no_ranges(ORIGIN, head_failed=head_failed)
+    assert habits.of(ORIGIN) is after
+    assert after.wants_head is (after is Habit.WHOLE)
 
 
 def test_a_habit_is_forgotten_after_some_minutes() -> None:

@@ -5,7 +5,7 @@ import pytest
 from dragonfly import __version__
 from dragonfly.errors import InvalidInput, InvalidUrl, SourceForbidden
 from dragonfly.source.http import HttpSource
-from dragonfly.source.http_address import parse_http_url, shown
+from dragonfly.source.http_address import has_secrets, parse_http_url, shown
 from dragonfly.source.protocol import SourceRequest
 from dragonfly.testing.origin import Origin
 from dragonfly.testing.origin_answer import Fault
@@ -113,6 +113,12 @@ def test_secrets_in_urls_are_not_shown() -> None:
     expected = "https://host/a?X-Amz-Credential=***&X-Amz-Signature=***&part=2&sig=***&access_token=***#f"
     assert shown(url) == expected
     assert "pw" not in repr(parse_http_url(url))
+
+
+@pytest.mark.parametrize("url", ["http:/\n/user:pw@host/", "http://host/?X-Amz-Sig\tnature=pw", " http://u:pw@host"])
+def test_secrets_do_not_hide_behind_what_the_parser_overlooks(url: str) -> None:
+    assert has_secrets(url)
+    assert "pw" not in shown(url)
 
 
 def test_we_say_who_we_are_unless_the_caller_does(origin: Origin, reader: Reader) -> None:

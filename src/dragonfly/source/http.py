@@ -142,13 +142,17 @@ class HttpSource:
             return replace(head, supports_ranges=False) if habit is Habit.WHOLE else head
         asked = hop.unless(known) if known else hop
         with self._asker.final_answer(asked, _FIRST_BYTE, timeout) as answer:
-            self._habits.learn_status(hop.address.origin, answer.status, head_failed=asks_by_head and head is None)
             match answer.status:
                 case HTTPStatus.PARTIAL_CONTENT:
+                    self._habits.learn(hop.address.origin, Habit.RANGED)
                     part: SourceStat | None = stat_of_part(answer.headers, hop.shown_url)
                     answer.drain()
                 case HTTPStatus.OK | HTTPStatus.NON_AUTHORITATIVE_INFORMATION:
-                    return stat_of_whole(answer.headers, hop.shown_url)
+                    whole = stat_of_whole(answer.headers, hop.shown_url)
+                    if whole.content_length is None or whole.content_length > 1:
+                        head_failed = asks_by_head and head is None
+                        self._habits.learn_no_ranges(hop.address.origin, head_failed=head_failed)
+                    return whole
                 case HTTPStatus.NOT_MODIFIED if known and asked.conditions:
                     return still_known(known, answer.headers, hop.shown_url)
                 case HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
@@ -189,17 +193,16 @@ class HttpSource:
 
     def _go_on(self, reading: Reading, timeout: Seconds) -> BaseException | None:
         """One request for what is missing. If it brought only some of it, what ended it is returned; None is all."""
-        reached, span, origin = reading.reached, reading.range, reading.hop.address.origin
-        with self._asker.final_answer(reading.hop, span, timeout) as answer:
-            if span is not None:
-                self._habits.learn_status(origin, answer.status)
+        reached = reading.reached
+        with self._asker.final_answer(reading.hop, reading.range, timeout) as answer:
             try:
                 length = reading.judge(answer.status, answer.headers)
             except SourceError as error:
                 answer.drain()
-                if isinstance(error, SourceChanged):
-                    self._habits.learn(origin, Habit.HEADLESS)
+                self._learn_from(error, reading.hop)
                 raise
+            if answer.status == HTTPStatus.PARTIAL_CONTENT:
+                self._habits.learn(reading.hop.address.origin, Habit.RANGED)
             try:
                 for block in answer.blocks(self._buffer(), length):
                     reading.deliver(block)
@@ -210,6 +213,14 @@ class HttpSource:
                 return cause
         reading.end_body()
         return None
+
+    def _learn_from(self, error: SourceError, hop: HttpRequest) -> None:
+        """Do not describe the next file by what misled this read."""
+        match error:
+            case SourceRangeUnsupported():
+                self._habits.learn_no_ranges(hop.address.origin)
+            case SourceChanged():
+                self._habits.learn(hop.address.origin, Habit.HEADLESS)
 
     def _entries_once(self, hop: HttpRequest, timeout: Seconds) -> list[SourceEntry]:
         with self._asker.final_answer(hop, None, timeout) as answer:

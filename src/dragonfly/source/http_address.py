@@ -122,11 +122,12 @@ def joined(base: HttpAddress, location: str) -> str:
 
 def shown(url: str) -> str:
     """The URL for messages and logs: without user information, and signatures in its query are starred out."""
-    return _PARAMETER.sub(_starred, _USER_INFORMATION.sub("", url))
+    return _PARAMETER.sub(_starred, _USER_INFORMATION.sub("", cleaned(url))) if has_secrets(url) else url
 
 
 def has_secrets(url: str) -> bool:
     """Whether `shown` has something to hide."""
+    url = cleaned(url)  # no secret hides behind what the parser overlooks
     return _USER_INFORMATION.search(url) is not None or any(map(_is_secret, _PARAMETER.finditer(url)))
 
 

@@ -7,9 +7,11 @@ while nothing is known of an origin, and to those that ignore ranges:
     seen of an origin                                    then            ask first by
     nothing, or too long ago                             UNKNOWN         HEAD
     a 206                                                RANGED          GET
-    a 200 to a request for a range                       WHOLE           HEAD
+    a 200 to a request for less than the file            WHOLE           HEAD
     the same, after a HEAD that was of no use            HEADLESS        GET
     no answer to a HEAD, or a file unlike its HEAD's     HEADLESS        GET
+
+A 200 to a request for every byte says nothing: Apache answers it so, and others an empty file.
 
 A URL with a query is always asked by GET: it may be signed, and signatures are good for one method.
 
@@ -87,12 +89,7 @@ class Habits:
             if len(self._seen) > REMEMBERED_AT_MOST:
                 del self._seen[next(iter(self._seen))]
 
-    def learn_status(self, origin: Origin, status: int, *, head_failed: bool = False) -> None:
-        """What the status of an answer to a request for a range tells, if anything. `head_failed`: a HEAD just did."""
-        match status:
-            case 206:
-                self.learn(origin, Habit.RANGED)
-            case 200 if head_failed or self.of(origin) is Habit.HEADLESS:
-                self.learn(origin, Habit.HEADLESS)
-            case 200:
-                self.learn(origin, Habit.WHOLE)
+    def learn_no_ranges(self, origin: Origin, *, head_failed: bool = False) -> None:
+        """It ignored a range of a longer file. `head_failed`: a HEAD was of no use just before."""
+        is_headless = head_failed or self.of(origin) is Habit.HEADLESS
+        self.learn(origin, Habit.HEADLESS if is_headless else Habit.WHOLE)
