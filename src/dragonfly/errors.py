@@ -148,7 +148,7 @@ class SourceNameUnknown(SourceError):
 
 
 class SourceLengthUnknown(SourceError):
-    """the origin does not say how long {url} is; downloads of unknown length are not supported yet"""
+    """the origin does not say how long {url} is, so no part of it can be asked for"""
 
 
 class SourceRangeUnsupported(SourceError):

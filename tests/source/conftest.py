@@ -1,3 +1,4 @@
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,9 +23,21 @@ def waits() -> list[Seconds]:
     return []
 
 
+class EvenChance(random.Random):
+    """Chance that lies in the middle, so that delays are as long as they are on average."""
+
+    def random(self) -> float:
+        return 0.5
+
+
 @pytest.fixture
-def source(waits: list[Seconds]) -> Iterator[HttpSource]:
-    source = HttpSource(sleep=waits.append)
+def even_chance() -> random.Random:
+    return EvenChance()
+
+
+@pytest.fixture
+def source(waits: list[Seconds], even_chance: random.Random) -> Iterator[HttpSource]:
+    source = HttpSource(sleep=waits.append, rng=even_chance)
     yield source
     source.close()
 

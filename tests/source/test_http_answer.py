@@ -14,6 +14,7 @@ from dragonfly.source.http_answer import (
     content_length,
     content_range,
     stat_of_empty,
+    stat_of_head,
     stat_of_part,
     stat_of_whole,
     still_known,
@@ -69,6 +70,8 @@ def test_any_headers_describe_a_file_or_are_an_error_of_the_origin(headers: list
             assert ("Content-Length" in stat.headers) is (stat.content_length is not None)
             assert "Content-Range" not in stat.headers
             assert "Transfer-Encoding" not in stat.headers
+    head = stat_of_head(message(headers))
+    assert head is None or (head.content_length is not None and head.content_length > 0)
     empty = stat_of_empty(message(headers))
     assert empty is None or empty.content_length == 0
 

@@ -89,7 +89,7 @@ def test_only_so_many_connections_are_kept(origin: Origin) -> None:
 
 def test_closing_ends_a_read_that_waits_in_another_thread(origin: Origin) -> None:
     source = HttpSource()
-    url = origin.put("/file", BODY)
+    url = origin.put("/file", BODY) + "?v=1"
     stat = source.stat(SourceRequest(url=url), timeout=10)
     origin.fail("/file", Fault(silent_after=10))
     begun, errors = threading.Event(), list[BaseException]()

@@ -51,6 +51,16 @@ def test_a_head_request_gets_no_body() -> None:
     assert reply.headers["Content-Length"] == "100"
 
 
+def test_a_head_request_may_go_wrong_in_its_own_way() -> None:
+    fault = Fault(ignore_range=True, head=Fault(status=405))
+    assert told(fault, method="HEAD").status == 405
+    assert told(fault, range="bytes=0-0").status == 200
+
+
+def test_a_head_request_is_a_kind_of_its_own() -> None:
+    assert Request(method="HEAD", target="/file", headers={}).kind == "head"
+
+
 @pytest.mark.parametrize(
     ("fault", "status"),
     [

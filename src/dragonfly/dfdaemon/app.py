@@ -178,7 +178,9 @@ class DaemonService:
         self._running.callback(bulk.shutdown, wait=False, cancel_futures=True)
         backend = settings.backend
         sources = Sources.standard(
-            max_retries=max(backend.max_retries, MAX_RETRIES), request_header=backend.request_header
+            max_retries=max(backend.max_retries, MAX_RETRIES),
+            request_header=backend.request_header,
+            observe=self._observe_origin,
         )
         self._running.callback(sources.close)
         deck = FlightDeck(
@@ -212,6 +214,9 @@ class DaemonService:
         forgetting = asyncio.create_task(self._schedulers.forget_task(key.wire_id), name=f"forget {key.wire_id}")
         self._background.add(forgetting)
         forgetting.add_done_callback(self._background.discard)
+
+    def _observe_origin(self, scheme: str, method: str, seconds: Seconds, failed: bool) -> None:
+        self._metrics.origin_requested(scheme, method, seconds, failed=failed)
 
     def _grant_upload(self, key: TaskKey, wanted: Bytes) -> tuple[Bytes, Seconds]:
         grant = self._limits.upload.grant(key, wanted)

@@ -35,8 +35,10 @@ from dragonfly.errors import (
     InternalFailure,
     PeerError,
     PieceNotFound,
+    SourceChanged,
     SourceError,
 )
+from dragonfly.source.http_address import shown
 from dragonfly.source.protocol import Source, SourceRequest, SourceStat
 from dragonfly.storage.store import PieceWriter, TaskStore
 
@@ -274,8 +276,16 @@ class _EndlessRun(_PieceRun):
     def _is_wanted(self, number: PieceNumber) -> bool:
         return True
 
+    def _check(self, length: Bytes) -> None:
+        """Raise SourceChanged where the task's length was settled otherwise, by an earlier reading or by a peer's."""
+        stored = self.job.desk.store.get(self.job.desk.key)
+        if stored is not None and not stored.geometry.is_open and stored.geometry.content_length != length:
+            reason = f"it was {stored.geometry.content_length} bytes long and is now {length}"
+            raise SourceChanged(url=shown(self.job.request.url), reason=reason)
+
     def end(self) -> None:
         desk, length = self.job.desk, self._position
+        self._check(length)
         desk.store.settle_length(desk.key, length)
         if self._writer is not None:  # the last piece, shorter than the others
             self._commit(self._writer)

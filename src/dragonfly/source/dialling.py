@@ -43,7 +43,8 @@ class Dialler:
         The name is looked up once, and what the policy saw is what is connected to; the look-up's own patience is the
         system resolver's. Raises OSError (gaierror for the name), DownloadForbidden if the policy leaves no address.
         """
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        # As bytes: the codec that Python puts before the resolver raises errors of its own for names like "a..b".
+        found = socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM)
         allowed = [entry for entry in found if self._policy(unwrapped(str(entry[4][0])))]
         if not allowed:
             raise DownloadForbidden(reason=f"connections to {host} ({found[0][4][0]}) are not permitted")

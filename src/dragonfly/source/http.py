@@ -1,7 +1,7 @@
 """HTTP and HTTPS origins, read by blocking threads.
 
-A file is described by a GET of its first byte, because a signed URL is good for one method only, and read by GETs of
-ranges, each compared with that description: bytes of two versions of a file never meet in one sink.
+A file is described by a GET of its first byte, or by HEAD where that could bring the whole file, see `http_habits`. It
+is read by GETs of ranges, each compared with that description: bytes of two versions never meet in one sink.
 
 Failures are counted between bytes. A read that breaks off after some bytes goes on behind the last one delivered and
 starts counting anew; one that gets nowhere is tried again `max_retries` times, then its error stands.
@@ -13,22 +13,22 @@ Differs from upstream: certificates are verified unless the request says otherwi
 with a limit and without credentials for strangers; proxies of the environment are not used.
 """
 
-import socket
-import ssl
+import random
 import threading
+import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from http import HTTPStatus
-from http.client import HTTPException
+from itertools import chain, repeat
 from pathlib import Path
-from typing import TypeVar
 
 from dragonfly.core.model.ranges import ByteRange
 from dragonfly.core.model.units import Bytes, KiB, Seconds
 from dragonfly.errors import (
     InvalidRange,
+    SourceChanged,
     SourceError,
     SourceLengthUnknown,
-    SourceNameUnknown,
     SourceRangeUnsupported,
     SourceUnreachable,
     UnsupportedFeature,
@@ -40,23 +40,24 @@ from dragonfly.source.http_answer import (
     refusal,
     stat_of_both,
     stat_of_empty,
+    stat_of_head,
     stat_of_part,
     stat_of_whole,
     still_known,
 )
-from dragonfly.source.http_connection import Answer, ConnectionPool, Interrupted, PoolClosed
+from dragonfly.source.http_asking import Asker
+from dragonfly.source.http_connection import ConnectionPool, Interrupted
+from dragonfly.source.http_habits import Habit, Habits
 from dragonfly.source.http_listing import PAGE_LIMIT, listed
 from dragonfly.source.http_reading import Reading, SpanReading, WholeReading
-from dragonfly.source.http_request import REDIRECTS, HttpRequest, prepared
-from dragonfly.source.protocol import Sink, SourceEntry, SourceRequest, SourceStat
+from dragonfly.source.http_request import HttpRequest, prepared
+from dragonfly.source.http_retry import Patience
+from dragonfly.source.protocol import Observe, Sink, SourceEntry, SourceRequest, SourceStat
 
 BUFFER_LENGTH: Bytes = 256 * KiB  # measured: larger ones leave the cache, smaller ones cost more calls
 MAX_RETRIES = 2
-FIRST_DELAY: Seconds = 0.2
-DELAY_FACTOR = 5
-DELAY_LIMIT: Seconds = 10.0
 _FIRST_BYTE = ByteRange(0, 1).header()
-Result = TypeVar("Result")
+_COME_BACK_LATER = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 
 
 class HttpSource:
@@ -69,28 +70,41 @@ class HttpSource:
         policy: EgressPolicy = off_link,
         max_retries: int = MAX_RETRIES,
         request_header: Mapping[str, str] | None = None,
-        sleep: Callable[[Seconds], object] | None = None,
+        observe: Observe | None = None,
         connect_timeout: Seconds = CONNECT_TIMEOUT,
+        sleep: Callable[[Seconds], object] | None = None,
+        rng: random.Random | None = None,
+        clock: Callable[[], Seconds] = time.monotonic,
     ) -> None:
         """`ca_file` is trusted beside the system's authorities; `policy` says which addresses may be connected to.
 
-        What fails is asked for `max_retries` times more, after delays that grow. `request_header` is added to requests
-        that lack those headers. `sleep` is for tests; by default a wait ends early when the source is closed.
+        What fails is asked for `max_retries` times more. `request_header` is added to requests that lack those headers;
+        `observe` is told of every request. By default a wait ends early when the source is closed; `sleep`, `rng` and
+        `clock` are for tests.
         """
         self._closing = threading.Event()
-        self._delays = [min(FIRST_DELAY * DELAY_FACTOR**number, DELAY_LIMIT) for number in range(max_retries)]
         self._request_header = dict(request_header or {})
-        self._sleep = sleep or self._closing.wait
         self._buffers = threading.local()
         self.pool = ConnectionPool(Dialler(ca_file=ca_file, policy=policy, timeout=connect_timeout))
+        self._asker = Asker(self.pool, observe=observe, clock=clock)
+        self._habits = Habits(clock)
+        self._patience = Patience(
+            max_retries=max_retries,
+            rng=rng or random.Random(),
+            sleep=sleep or self._closing.wait,
+            is_over=self._closing.is_set,
+        )
 
     def stat(self, request: SourceRequest, *, timeout: Seconds, known: SourceStat | None = None) -> SourceStat:
-        """Length and validators, in one request; in two where an origin refuses ranges or keeps the length to itself.
+        """Length and validators, in one request; in two where an origin refuses ranges or keeps the length to itself,
+        or where it is met for the first time and a HEAD is not enough.
 
         With `known` it is one conditional request where that still holds.
         """
         hop = prepared(request, self._request_header)
-        return self._patiently(lambda: self._stat_once(hop, known, timeout))
+        wants_head = known is None and not hop.address.has_query and self._habits.of(hop.address.origin).wants_head
+        heads = chain([wants_head], repeat(False))  # what failed once may have failed for being a HEAD
+        return self._patience.with_retries(lambda: self._stat_once(hop, known, timeout, asks_by_head=next(heads)))
 
     def read(
         self, request: SourceRequest, stat: SourceStat, span: ByteRange | None, sink: Sink, *, timeout: Seconds
@@ -103,7 +117,7 @@ class HttpSource:
         hop = prepared(request, self._request_header)
         reading = _reading(hop, stat, span, sink)
         while not reading.is_done:
-            end = self._patiently(lambda: self._go_on(reading, timeout))
+            end = self._patience.with_retries(lambda: self._go_on(reading, timeout))
             if end is not None and (self._closing.is_set() or not reading.can_resume):
                 raise reading.truncated(end) from end
 
@@ -112,32 +126,33 @@ class HttpSource:
         hop = prepared(request, self._request_header)
         if not hop.address.target.partition("?")[0].endswith("/"):
             raise UnsupportedFeature(feature="listing a URL that does not end in a slash")
-        return self._patiently(lambda: self._entries_once(hop, timeout))
+        return self._patience.with_retries(lambda: self._entries_once(hop, timeout))
 
     def close(self) -> None:
         """End every wait and transfer, in other threads too; what is asked afterwards fails."""
         self._closing.set()
         self.pool.close()
 
-    def _patiently(self, attempt: Callable[[], Result]) -> Result:
-        for delay in self._delays:
-            try:
-                return attempt()
-            except SourceError as error:
-                if self._closing.is_set() or not _may_pass(error):
-                    raise
-            self._sleep(delay)
-        return attempt()
-
-    def _stat_once(self, hop: HttpRequest, known: SourceStat | None, timeout: Seconds) -> SourceStat:
+    def _stat_once(
+        self, hop: HttpRequest, known: SourceStat | None, timeout: Seconds, *, asks_by_head: bool
+    ) -> SourceStat:
+        head = self._stat_by_head(hop, timeout) if asks_by_head else None
+        habit = self._habits.of(hop.address.origin)
+        if head is not None and habit.believes(head):
+            return replace(head, supports_ranges=False) if habit is Habit.WHOLE else head
         asked = hop.unless(known) if known else hop
-        with self._final_answer(asked, _FIRST_BYTE, timeout) as answer:
+        with self._asker.final_answer(asked, _FIRST_BYTE, timeout) as answer:
             match answer.status:
                 case HTTPStatus.PARTIAL_CONTENT:
+                    self._habits.learn(hop.address.origin, Habit.RANGED)
                     part: SourceStat | None = stat_of_part(answer.headers, hop.shown_url)
                     answer.drain()
                 case HTTPStatus.OK | HTTPStatus.NON_AUTHORITATIVE_INFORMATION:
-                    return stat_of_whole(answer.headers, hop.shown_url)
+                    whole = stat_of_whole(answer.headers, hop.shown_url)
+                    if whole.content_length is None or whole.content_length > 1:
+                        head_failed = asks_by_head and head is None
+                        self._habits.learn_no_ranges(hop.address.origin, head_failed=head_failed)
+                    return whole
                 case HTTPStatus.NOT_MODIFIED if known and asked.conditions:
                     return still_known(known, answer.headers, hop.shown_url)
                 case HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
@@ -145,31 +160,49 @@ class HttpSource:
                     answer.drain()
                 case status:
                     answer.drain()
-                    raise refusal(status, hop.shown_url)
+                    raise refusal(status, answer.headers, hop.shown_url)
         if part is not None and part.content_length is not None:
             return part
         return self._stat_without_range(hop, part, timeout)
 
+    def _stat_by_head(self, hop: HttpRequest, timeout: Seconds) -> SourceStat | None:
+        """What a HEAD says; None if that is of no use."""
+        origin = hop.address.origin
+        try:
+            answer = self._asker.answer(hop, None, timeout, method="HEAD")
+        except SourceError:
+            self._habits.learn(origin, Habit.HEADLESS)  # it may be the method that it does not answer
+            raise
+        with answer:
+            if answer.status in _COME_BACK_LATER:
+                raise refusal(answer.status, answer.headers, hop.shown_url)
+            if answer.status != HTTPStatus.OK:
+                return None
+            return stat_of_head(answer.headers)
+
     def _stat_without_range(self, hop: HttpRequest, part: SourceStat | None, timeout: Seconds) -> SourceStat:
         """For origins that refuse the range of a file that has bytes, or answered it by a `part` of unknown length."""
-        with self._final_answer(hop, None, timeout) as answer:
+        with self._asker.final_answer(hop, None, timeout) as answer:
             if answer.status == HTTPStatus.OK:
                 url = hop.shown_url
                 return stat_of_both(part, answer.headers, url) if part else stat_of_whole(answer.headers, url)
             answer.drain()
             if part is None:
-                raise refusal(answer.status, hop.shown_url)
+                raise refusal(answer.status, answer.headers, hop.shown_url)
             return part
 
     def _go_on(self, reading: Reading, timeout: Seconds) -> BaseException | None:
         """One request for what is missing. If it brought only some of it, what ended it is returned; None is all."""
         reached = reading.reached
-        with self._final_answer(reading.hop, reading.range, timeout) as answer:
+        with self._asker.final_answer(reading.hop, reading.range, timeout) as answer:
             try:
                 length = reading.judge(answer.status, answer.headers)
-            except SourceError:
+            except SourceError as error:
                 answer.drain()
+                self._learn_from(error, reading.hop)
                 raise
+            if answer.status == HTTPStatus.PARTIAL_CONTENT:
+                self._habits.learn(reading.hop.address.origin, Habit.RANGED)
             try:
                 for block in answer.blocks(self._buffer(), length):
                     reading.deliver(block)
@@ -181,11 +214,19 @@ class HttpSource:
         reading.end_body()
         return None
 
+    def _learn_from(self, error: SourceError, hop: HttpRequest) -> None:
+        """Do not describe the next file by what misled this read."""
+        match error:
+            case SourceRangeUnsupported():
+                self._habits.learn_no_ranges(hop.address.origin)
+            case SourceChanged():
+                self._habits.learn(hop.address.origin, Habit.HEADLESS)
+
     def _entries_once(self, hop: HttpRequest, timeout: Seconds) -> list[SourceEntry]:
-        with self._final_answer(hop, None, timeout) as answer:
+        with self._asker.final_answer(hop, None, timeout) as answer:
             if answer.status != HTTPStatus.OK:
                 answer.drain()
-                raise refusal(answer.status, hop.shown_url)
+                raise refusal(answer.status, answer.headers, hop.shown_url)
             page = bytearray()
             try:
                 for block in answer.blocks(self._buffer(), content_length(answer.headers, hop.shown_url)):
@@ -195,22 +236,6 @@ class HttpSource:
             except Interrupted as end:
                 raise SourceUnreachable(url=hop.shown_url, reason="its index page broke off") from end
             return listed(page, answer.headers, answer.address, hop.url)
-
-    def _final_answer(self, hop: HttpRequest, span: str | None, timeout: Seconds) -> Answer:
-        """The first answer that is no redirect. Raises our errors for everything that keeps one from coming."""
-        while True:
-            answer = self._answer(hop, span, timeout)
-            if answer.status not in REDIRECTS:
-                return answer
-            with answer:
-                answer.drain()
-                hop = hop.redirected(answer.headers.get("Location"))
-
-    def _answer(self, hop: HttpRequest, span: str | None, timeout: Seconds) -> Answer:
-        try:
-            return self.pool.ask(hop.address, hop.headers_for(span), trust=hop.trust, timeout=timeout)
-        except (OSError, HTTPException, PoolClosed) as error:
-            raise _without_answer(error, hop, timeout) from error
 
     def _buffer(self) -> memoryview:
         """This thread's block of memory, reused for every read."""
@@ -235,33 +260,3 @@ def _reading(hop: HttpRequest, stat: SourceStat, span: ByteRange | None, sink: S
     if span.start and not stat.supports_ranges:
         raise SourceRangeUnsupported(url=hop.shown_url)
     return SpanReading(hop, stat, span.start, span.end, sink)
-
-
-def _may_pass(error: SourceError) -> bool:
-    """Whether the same request could be answered better in a moment."""
-    if isinstance(error.__cause__, ssl.SSLCertVerificationError):
-        return False
-    if isinstance(error.__cause__, socket.gaierror):
-        return error.__cause__.errno == socket.EAI_AGAIN
-    return error.retryable
-
-
-def _without_answer(error: Exception, hop: HttpRequest, timeout: Seconds) -> SourceError:
-    """Our error for a request that never got an answer."""
-    url, host = hop.shown_url, hop.address.host
-    match error:
-        case PoolClosed():
-            return SourceUnreachable(url=url, reason="downloads are being stopped")
-        case socket.gaierror():
-            return SourceNameUnknown(host=host, url=url)
-        case ssl.SSLCertVerificationError():
-            return SourceUnreachable(url=url, reason=f"its TLS certificate is not trusted: {error.verify_message}")
-        case ssl.SSLEOFError():
-            return SourceUnreachable(url=url, reason="TLS failed: the connection was closed without a goodbye")
-        case ssl.SSLError():
-            return SourceUnreachable(url=url, reason=f"TLS failed: {error.reason or 'the connection was closed'}")
-        case TimeoutError():
-            return SourceUnreachable(url=url, reason=f"no answer within {timeout:g} s")
-        case OSError():
-            return SourceUnreachable(url=url, reason=error.strerror or "the connection was closed without an answer")
-    return SourceError(url=url, reason=f"it does not speak HTTP as we know it ({type(error).__name__})")

@@ -16,7 +16,7 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 from dragonfly.core.model.ranges import ByteRange
-from dragonfly.core.model.units import Bytes
+from dragonfly.core.model.units import Bytes, Seconds
 from dragonfly.core.model.version import FileVersion
 from dragonfly.errors import (
     SourceChanged,
@@ -60,18 +60,27 @@ class ContentRange(NamedTuple):
     total: Bytes | None
 
 
-def refusal(status: int, url: str) -> SourceError:
-    """The error an answer's status stands for, of those that carry no file."""
+def refusal(status: int, headers: Message, url: str) -> SourceError:
+    """The error an answer's status stands for, of those that carry no file.
+
+    Where the origin says when to come back, the fact `retry_after` of a SourceUnavailable has the seconds.
+    """
     match status:
         case 404 | 410:
             return SourceNotFound(url=url, status=status)
         case 401 | 403:
             return SourceForbidden(url=url, status=status)
-        case 408 | 429:
-            return SourceUnavailable(url=url, status=status)
-        case _ if status >= 500:
+        case 429 | 503 if (seconds := _retry_after(headers)) is not None:
+            return SourceUnavailable(url=url, status=status, retry_after=seconds)
+        case _ if status in (408, 429) or status >= 500:
             return SourceUnavailable(url=url, status=status)
     return SourceRefused(url=url, status=status)
+
+
+def _retry_after(headers: Message) -> Seconds | None:
+    """Seconds only: a date would be read by a clock that may differ from the origin's."""
+    text = headers.get("Retry-After", "").strip()
+    return float(text) if _NUMBER.fullmatch(text) else None
 
 
 def stat_of_part(headers: Message, url: str) -> SourceStat:
@@ -85,6 +94,18 @@ def stat_of_part(headers: Message, url: str) -> SourceStat:
 def stat_of_whole(headers: Message, url: str) -> SourceStat:
     """The file behind a 200 that was asked for one byte: the origin does not know ranges, and perhaps no length."""
     return _stat(headers, content_length(headers, url), supports_ranges=False)
+
+
+def stat_of_head(headers: Message) -> SourceStat | None:
+    """The file behind a HEAD's 200, with ranges if it announces them; None where it is of no use."""
+    try:
+        length = content_length(headers, "")
+    except SourceError:
+        return None
+    if not length or headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
+        return None  # no length; or what common servers say where they made no content, or will encode it otherwise
+    announced = {unit.strip().lower() for unit in headers.get("Accept-Ranges", "").split(",")}
+    return _stat(headers, length, supports_ranges="bytes" in announced)
 
 
 def stat_of_both(part: SourceStat, headers: Message, url: str) -> SourceStat:
@@ -169,7 +190,7 @@ def check_body(status: int, headers: Message, stat: SourceStat, wanted: ByteRang
         case HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise SourceChanged(url=url, reason=f"it has no bytes {wanted.start} to {wanted.end - 1} any more")
         case _:
-            raise refusal(status, url)
+            raise refusal(status, headers, url)
 
 
 def _check_part(headers: Message, stat: SourceStat, wanted: ByteRange, url: str) -> None:

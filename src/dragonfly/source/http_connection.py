@@ -58,10 +58,10 @@ class Connection(HTTPConnection):
         self.was_used = False
         self.kept_since: Seconds = 0.0
 
-    def ask(self, address: HttpAddress, headers: Mapping[str, str], timeout: Seconds) -> HTTPResponse:
-        """Send one GET and read the head of its answer."""
+    def ask(self, method: str, address: HttpAddress, headers: Mapping[str, str], timeout: Seconds) -> HTTPResponse:
+        """Send one request without a body and read the head of its answer."""
         self.wire.settimeout(timeout)
-        self.putrequest("GET", address.target, skip_host=True, skip_accept_encoding=True)
+        self.putrequest(method, address.target, skip_host=True, skip_accept_encoding=True)
         self.putheader("Host", address.host_header)
         for name, value in headers.items():
             self.putheader(name, value)
@@ -186,27 +186,35 @@ class ConnectionPool:
         with self._lock:
             return sum(map(len, self._kept.values()))
 
-    def ask(self, address: HttpAddress, headers: Mapping[str, str], *, trust: Trust, timeout: Seconds) -> Answer:
-        """Send one GET, on a kept connection if one is alive.
+    def ask(
+        self,
+        address: HttpAddress,
+        headers: Mapping[str, str],
+        *,
+        trust: Trust,
+        timeout: Seconds,
+        method: str = "GET",
+    ) -> Answer:
+        """Send one GET or HEAD, on a kept connection if one is alive.
 
         Raises OSError and HTTPException as they come, PoolClosed, DownloadForbidden if the policy knows the address.
         """
         key = PoolKey(*address.origin, trust=trust)
         connection = self._take(key) or self._dial(key)
         try:
-            return self._asked(connection, address, headers, timeout)
+            return self._asked(connection, method, address, headers, timeout)
         except TimeoutError:
             raise
         except OSError:
             if not connection.was_used or self.is_closed:
                 raise
-        return self._asked(self._dial(key), address, headers, timeout)
+        return self._asked(self._dial(key), method, address, headers, timeout)
 
     def _asked(
-        self, connection: Connection, address: HttpAddress, headers: Mapping[str, str], timeout: Seconds
+        self, connection: Connection, method: str, address: HttpAddress, headers: Mapping[str, str], timeout: Seconds
     ) -> Answer:
         try:
-            return Answer(self, connection, connection.ask(address, headers, timeout), address)
+            return Answer(self, connection, connection.ask(method, address, headers, timeout), address)
         except BaseException:
             self.discard(connection)
             raise

@@ -90,7 +90,7 @@ def _too_long(url: str) -> SourceError:
 def _below(asked_url: str, found: Iterable[_Found]) -> list[SourceEntry]:
     """Entries, the first of each name, below a URL whose path ends in a slash."""
     base = re.split(r"[?#]", asked_url, maxsplit=1)[0]
-    base = base if base.endswith("/") else f"{base}/"  # http://host
+    base = base if base.endswith(("/", "\\")) else f"{base}/"  # http://host
     entries: dict[bytes, SourceEntry] = {}
     for segment, is_directory, length in found:
         name = unquote_to_bytes(segment)

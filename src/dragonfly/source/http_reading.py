@@ -124,7 +124,7 @@ class WholeReading:
                 return self._judge_part(headers)
             case HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE if self.reached:
                 return self._judge_end(headers)
-        raise refusal(status, self.hop.shown_url)
+        raise refusal(status, headers, self.hop.shown_url)
 
     def deliver(self, block: memoryview) -> None:
         self._sink(block)

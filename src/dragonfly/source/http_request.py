@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from dragonfly import __version__
-from dragonfly.errors import InvalidInput, SourceError
+from dragonfly.errors import InvalidInput, InvalidUrl, SourceError
 from dragonfly.source.credentials import without_credentials
 from dragonfly.source.dialling import Trust
-from dragonfly.source.http_address import HttpAddress, joined, parse_http_url, shown
+from dragonfly.source.http_address import HttpAddress, cleaned, joined, parse_http_url, shown
 from dragonfly.source.protocol import SourceRequest, SourceStat
 
 MAX_REDIRECTS = 10
@@ -66,10 +66,10 @@ class HttpRequest:
             raise SourceError(url=self.shown_url, reason="it redirects without saying where to")
         if self.redirects == MAX_REDIRECTS:
             raise SourceError(url=self.shown_url, reason=f"it redirects more than {MAX_REDIRECTS} times")
-        url = joined(self.url, location)
+        url = joined(self.address, location)
         if not url.lower().startswith(("http://", "https://")):
             raise SourceError(url=self.shown_url, reason=f"it redirects to {shown(url)!r}, which is not http or https")
-        address = parse_http_url(url)
+        address = self._address_of(url)
         if address.scheme == "http" and not self.may_be_plain:
             raise SourceError(url=self.shown_url, reason=f"it redirects from https to plain http: {shown(url)}")
         headers = self.headers if address.origin == self.address.origin else without_credentials(self.headers)
@@ -80,6 +80,14 @@ class HttpRequest:
             headers=_with_authorization(headers, address),
             redirects=self.redirects + 1,
         )
+
+    def _address_of(self, location: str) -> HttpAddress:
+        """A redirect's URL is the origin's mistake, not the caller's."""
+        try:
+            return parse_http_url(location)
+        except InvalidUrl as error:
+            reason = f"it redirects to {shown(location)!r}: {error.facts['reason']}"
+            raise SourceError(url=self.shown_url, reason=reason) from error
 
 
 def prepared(request: SourceRequest, added: Mapping[str, str] | None = None) -> HttpRequest:
@@ -93,7 +101,7 @@ def prepared(request: SourceRequest, added: Mapping[str, str] | None = None) -> 
         given_names = {name.lower() for name in headers}
         headers = {name: value for name, value in more.items() if name.lower() not in given_names} | headers
     return HttpRequest(
-        url=request.url,
+        url=cleaned(request.url),
         address=address,
         headers=_with_authorization(headers, address) | {"Accept-Encoding": "identity"},
         trust=Trust(verify=False) if request.insecure_skip_verify else Trust(certificates=request.certificate_chain),

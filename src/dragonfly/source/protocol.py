@@ -11,6 +11,11 @@ from dragonfly.core.model.version import FileVersion
 Sink = Callable[[memoryview], None]
 """Takes the next bytes, in order; the memory is reused after it returns. What it raises ends the read."""
 
+Observe = Callable[[str, str, Seconds, bool], None]
+"""Told of each request to an origin, redirects and retries too: scheme, method, seconds until the head of the answer or
+the failure, and whether it failed, which is no answer or one that says so. Called in many threads; what it raises is
+dropped."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceRequest:

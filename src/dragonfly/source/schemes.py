@@ -9,8 +9,8 @@ from typing import Self
 from dragonfly.errors import InvalidUrl, SchemeUnsupported
 from dragonfly.source.egress import EgressPolicy, off_link
 from dragonfly.source.http import MAX_RETRIES, HttpSource
-from dragonfly.source.http_address import shown
-from dragonfly.source.protocol import Source
+from dragonfly.source.http_address import cleaned, shown
+from dragonfly.source.protocol import Observe, Source
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE)
 
@@ -30,13 +30,16 @@ class Sources:
         policy: EgressPolicy = off_link,
         max_retries: int = MAX_RETRIES,
         request_header: Mapping[str, str] | None = None,
+        observe: Observe | None = None,
     ) -> Self:
         """Every origin that ships with Dragonfly.
 
-        `ca_file` is trusted beside the system's authorities, a failed request is made again `max_retries` times, and
-        `request_header` is added to requests that lack those headers.
+        `ca_file` is trusted beside the system's authorities, a failed request is made again `max_retries` times,
+        `request_header` is added to requests that lack those headers, and `observe` is told of every request.
         """
-        http = HttpSource(ca_file=ca_file, policy=policy, max_retries=max_retries, request_header=request_header)
+        http = HttpSource(
+            ca_file=ca_file, policy=policy, max_retries=max_retries, request_header=request_header, observe=observe
+        )
         return cls({"http": http, "https": http})
 
     @property
@@ -46,7 +49,7 @@ class Sources:
 
     def of(self, url: str) -> Source:
         """The origin for a URL. Raises InvalidUrl without a scheme, SchemeUnsupported for one nobody serves."""
-        match = _SCHEME.match(url)
+        match = _SCHEME.match(cleaned(url))
         if match is None:
             raise InvalidUrl(url=shown(url), reason="it has no scheme such as https")
         source = self._sources.get(match[1].lower())

@@ -54,6 +54,8 @@ class Fault:
     """Answer 401 to requests without exactly this Authorization."""
     headers: Mapping[str, str | None] = field(default_factory=dict)
     """Headers to add or to get wrong; None leaves one out."""
+    head: "Fault | None" = None
+    """What is wrong with answers to HEAD, instead of all this."""
     times: int | None = None
     """For so many requests; None means always."""
     then: "Fault | None" = None
@@ -125,7 +127,10 @@ class Request:
 
     @property
     def kind(self) -> str:
-        """What is asked for: the file if it changed ("conditional"), else some of it ("ranged"), else all ("whole")."""
+        """What is asked for: only the facts ("head"), or the file if it changed ("conditional"), else some of it
+        ("ranged"), else all ("whole")."""
+        if self.method == "HEAD":
+            return "head"
         if {"if-none-match", "if-modified-since"} & self.headers.keys():
             return "conditional"
         return "ranged" if "range" in self.headers else "whole"
@@ -156,6 +161,8 @@ class Answer:
 
 def answer(request: Request, content: Content | None, fault: Fault, sent: Bytes = 0) -> Answer:
     """What the origin says. `content` is None for an unknown path; `sent` counts the path's body bytes until now."""
+    if request.method == "HEAD" and fault.head is not None:
+        fault = fault.head
     if request.method not in ("GET", "HEAD"):
         planned = _plain(HTTPStatus.METHOD_NOT_ALLOWED, {"Allow": "GET, HEAD"})
     elif fault.authorization is not None and request.headers.get("authorization") != fault.authorization:

@@ -16,7 +16,7 @@ class Counters:
     requests: Mapping[str, int]
     body_bytes: Mapping[str, Bytes]
     kinds: Mapping[str, Mapping[str, int]]
-    """The requests for a path by `Request.kind`: how many were "whole", "ranged" and "conditional"."""
+    """The requests for a path by `Request.kind`: how many were "whole", "ranged", "conditional", "head"."""
 
     @property
     def total_body_bytes(self) -> Bytes:

@@ -434,6 +434,14 @@ def test_pieces_behind_the_end_are_forgotten_when_the_length_is_known() -> None:
     assert play.machine.missing == PieceSet([0])
 
 
+def test_rest_of_a_stream_whose_length_a_peer_told_is_read_as_a_stream_too() -> None:
+    play = Play(1 << 10, is_open=True).from_parents(SEED)
+    play.then(*announced(SEED, 0), LengthSettled(20, 2))
+    play.then(fetched(0, SEED))
+    assert do.StreamFromSource() in play.then(BackToSourceOffered())
+    assert play.then(fetched(1))[-1] == do.Finish()
+
+
 def test_length_is_settled_once() -> None:
     play = Play(3)
     play.then(Started())

@@ -322,7 +322,7 @@ class Download:
 
     def _read_source(self) -> list[Command]:
         """One piece a request where the origin serves ranges, else everything in one read."""
-        if self.is_open or self._is_streaming:
+        if self.terms.is_open:  # also once the length is settled: the origin serves no part of such a file
             return self._stream_source()
         if not self.terms.source_supports_ranges:
             return self._read_source_whole()
