@@ -111,3 +111,32 @@ async def test_nobody_there_is_unreachable() -> None:
         error = await failure(dfdaemon_pb2_grpc.DfdaemonUploadStub(channel).StatTask(dfdaemon_pb2.StatTaskRequest()))
     unreachable = SourceUnreachable(url="u", reason="r")
     assert remote_error(error, unreachable=unreachable) is unreachable
+
+
+class Slow(dfdaemon_pb2_grpc.DfdaemonUploadServicer):
+    """A call that takes its time, and says when it began and when it was done."""
+
+    def __init__(self) -> None:
+        self.begun, self.may_go_on, self.done = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def StatTask(self, request: dfdaemon_pb2.StatTaskRequest, context: Any) -> common_pb2.Task:
+        self.begun.set()
+        await self.may_go_on.wait()
+        self.done.set()
+        return common_pb2.Task()
+
+
+async def test_call_whose_caller_gives_up_is_carried_out_to_its_end() -> None:
+    slow, server = Slow(), GrpcServer(service_names=[NAME])
+    dfdaemon_pb2_grpc.add_DfdaemonUploadServicer_to_server(slow, server.server)
+    port = server.listen("127.0.0.1:0")
+    await server.start()
+    async with open_channel(f"127.0.0.1:{port}") as channel, asyncio.timeout(30):
+        call = dfdaemon_pb2_grpc.DfdaemonUploadStub(channel).StatTask(dfdaemon_pb2.StatTaskRequest())
+        waiting = asyncio.ensure_future(call)
+        await slow.begun.wait()
+        call.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        slow.may_go_on.set()
+        await slow.done.wait()
+    await server.stop(0)

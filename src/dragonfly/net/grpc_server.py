@@ -1,5 +1,6 @@
 """A gRPC server as every service of ours runs it: health, reflection, our errors as statuses, a graceful end."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -97,7 +98,7 @@ def _behaviour(handler: Any) -> Handler:
 
 
 def _unary(handler: Any, method: str, observe: Observe) -> Handler:
-    behaviour = _behaviour(handler)
+    behaviour = _behaviour(handler) if handler.request_streaming else _to_its_end(_behaviour(handler))
 
     async def call(request: Any, context: Context) -> Any:
         try:
@@ -111,6 +112,32 @@ def _unary(handler: Any, method: str, observe: Observe) -> Handler:
         return answer
 
     return call
+
+
+_given_up: set[asyncio.Task[Any]] = set()  # held here, as the loop itself holds tasks weakly
+
+
+def _to_its_end(behaviour: Handler) -> Handler:
+    """The handler, finished even where its caller gives up: a cancellation in the midst of a database's call would
+    leave a transaction open that nobody ends.
+    """
+
+    async def call(request: Any, context: Context) -> Any:
+        work = asyncio.ensure_future(behaviour(request, context))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            _given_up.add(work)
+            work.add_done_callback(_forget)
+            raise
+
+    return call
+
+
+def _forget(work: asyncio.Task[Any]) -> None:
+    _given_up.discard(work)
+    if not work.cancelled() and (error := work.exception()):
+        log.info("a call whose caller gave up failed: %s", error)
 
 
 def _nobody_observes(method: str, failed: bool) -> None:
