@@ -7,6 +7,7 @@ same file.
 """
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,13 +41,14 @@ def run(setup: Setup) -> list[Round]:
     setup.room_for(2 * size)
     rounds: list[Round] = []
     for digest in DIGESTS if has_effect(DaemonSettings, "storage.pieceDigest") else DIGESTS[:1]:
-        rounds += _rounds_with(digest, size, setup)
+        directory = setup.directory / digest
+        rounds += _rounds_with(digest, size, setup, directory)
+        shutil.rmtree(directory)  # there is memory for the copies of one swarm
     return rounds
 
 
-def _rounds_with(digest: str, size: Bytes, setup: Setup) -> list[Round]:
+def _rounds_with(digest: str, size: Bytes, setup: Setup, directory: Path) -> list[Round]:
     settings = {"storage.pieceDigest": digest} if has_effect(DaemonSettings, "storage.pieceDigest") else {}
-    directory = setup.directory / digest
     with Origin() as origin, Swarm(directory) as swarm:
         seed = swarm.daemon("seed", is_seed=True, settings=settings)
         child = swarm.daemon("child", settings=settings)
