@@ -52,7 +52,7 @@ class World:
 
     def scheduler_says(self) -> Event:
         if self.goes_wrong():
-            return SchedulerLost(NO_SCHEDULER)
+            return SchedulerLost(NO_SCHEDULER, was_there=self.chance.random() < 0.5)
         return BackToSourceOffered() if self.chance.random() < 0.2 else self.parents()
 
     def carry_out(self, command: do.Command) -> None:

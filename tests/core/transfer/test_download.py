@@ -482,10 +482,39 @@ def test_scheduler_lost_midway_does_not_disturb_a_download_that_has_parents() ->
     assert play.then(fetched(1, SEED))[-1] == do.Finish()
 
 
-def test_parents_lost_after_the_scheduler_leave_the_origin() -> None:
+def test_parents_lost_after_the_scheduler_make_the_download_look_for_a_scheduler_once_more() -> None:
     play = Play(1).from_parents(SEED)
-    play.then(SchedulerLost(NO_SCHEDULER))
-    assert only(play.then(ParentLost(SEED.peer_id, GONE)), do.FetchFromSource)
+    play.then(SchedulerLost(NO_SCHEDULER, was_there=True))
+    commands = play.then(ParentLost(SEED.peer_id, GONE))
+    assert only(commands, do.Register)
+    assert not only(commands, do.FetchFromSource)
+    assert only(play.then(ParentsOffered((ANN,))), do.WatchParent) == [do.WatchParent(ANN)]
+
+
+def test_scheduler_that_was_there_is_given_time_to_come_back_before_the_origin_is_read() -> None:
+    play = Play(1, returns_after=(1.0, 2.0))
+    play.then(Started())
+    assert play.then(SchedulerLost(NO_SCHEDULER, was_there=True)) == [do.CallAgainAt(101.0)]
+    play.now += 1
+    assert play.then(TimeReached()) == [do.Register()]
+    assert play.then(SchedulerLost(NO_SCHEDULER)) == [do.CallAgainAt(103.0)]
+    play.now += 2
+    assert play.then(TimeReached()) == [do.Register()]
+    assert only(play.then(SchedulerLost(NO_SCHEDULER)), do.FetchFromSource)
+
+
+def test_scheduler_that_comes_back_is_heard_as_before() -> None:
+    play = Play(1, returns_after=(1.0,))
+    play.then(Started(), SchedulerLost(NO_SCHEDULER, was_there=True))
+    play.now += 1
+    play.then(TimeReached())
+    assert only(play.then(ParentsOffered((SEED,))), do.WatchParent) == [do.WatchParent(SEED)]
+
+
+def test_early_alarm_does_not_make_it_register_again() -> None:
+    play = Play(1, returns_after=(1.0,))
+    play.then(Started(), SchedulerLost(NO_SCHEDULER, was_there=True))
+    assert play.then(TimeReached()) == []
 
 
 def test_refusal_of_the_scheduler_ends_the_download() -> None:

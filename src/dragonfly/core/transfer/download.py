@@ -16,7 +16,8 @@
   taken from a parent, so nobody can be blamed for what an earlier liar gave. The origin is believed without it.
 - While the length is open (LengthSettled ends that) every possible piece counts as missing, and the origin is read as
   one stream that is in nobody's books: its pieces come as they come.
-- A lost scheduler does not end a download that has parents: it goes on with them, then with the origin.
+- A lost scheduler does not end a download that has parents: it goes on with them. One that was there a moment ago is
+  given a few seconds to come back before the origin is read: it lost everybody at once, and all would go there.
 - After FINISHED or FAILED no command is given but those that tell the scheduler.
 Left to others: retrying the origin (the source adapter), writing and checking bytes (the store), deadlines of calls.
 """
@@ -98,6 +99,7 @@ class DownloadTerms:
     requests_per_parent: int = 4  # more only queue at the parent
     max_schedule_count: int = 5  # upstream scheduler.maxScheduleCount: answers heard before giving the scheduler up
     silence_timeout: Seconds = 360.0  # upstream download.collectedPieceTimeout
+    returns_after: tuple[Seconds, ...] = (0.5, 1.0, 2.0)  # pauses before registering again with one that was lost
     patience_after_loss: Seconds = 10.0  # the same, once a parent was lost: it may have been everybody's source
     back_to_source_allowed: bool = True
     source_supports_ranges: bool = True
@@ -120,6 +122,8 @@ class Download:
         self._parents = ParentSelector(rng, terms.requests_per_parent)
         self._answers = 0
         self._scheduler_is_lost = False
+        self._registrations = 0  # after the first one
+        self._register_at: Seconds | None = None
         self._last_news: Seconds = 0.0
         self._has_lost_a_parent = False  # since the last news
         self._handlers: dict[type[Any], Callable[[Any, Seconds], list[Command]]] = {
@@ -213,7 +217,16 @@ class Download:
             return []
         if self.phase is Phase.FROM_PARENTS and self._parents:
             return self._fetch_more()
+        pauses = self.terms.returns_after
+        if (event.was_there or self._registrations) and self._registrations < len(pauses):
+            self.phase, self._register_at = Phase.ASKING, now + pauses[self._registrations]
+            return [CallAgainAt(self._register_at)]
         return self._back_to_source(str(event.error))
+
+    def _register_again(self) -> list[Command]:
+        self._scheduler_is_lost, self._register_at = False, None
+        self._registrations += 1
+        return [Register()]
 
     def _on_scheduler_refused(self, event: SchedulerRefused, now: Seconds) -> list[Command]:
         return self._fail(event.error)
@@ -284,16 +297,21 @@ class Download:
 
     def _ask_again(self, reason: str, *, blames_all: bool = True) -> list[Command]:
         """Exchange the parents; those let go are not offered again if they are to blame as well as the dropped."""
-        if self._scheduler_is_lost or self._answers >= self.terms.max_schedule_count:
+        can_return = self._registrations < len(self.terms.returns_after)
+        if self._answers >= self.terms.max_schedule_count or (self._scheduler_is_lost and not can_return):
             return self._back_to_source(reason)
         self.phase = Phase.ASKING
         let_go = self._parents.clear()
         for parent_id in let_go:
             self._queue.forget_parent(parent_id)
+        if self._scheduler_is_lost:
+            return [*(UnwatchParent(id_) for id_ in let_go), *self._register_again()]
         failed = tuple(dict.fromkeys((*self._parents.dropped, *(let_go if blames_all else ()))))
         return [*(UnwatchParent(id_) for id_ in let_go), AskForParents(failed, reason)]
 
     def _on_time_reached(self, event: TimeReached, now: Seconds) -> list[Command]:
+        if self.phase is Phase.ASKING and self._register_at is not None and now >= self._register_at:
+            return self._register_again()
         if self.phase is not Phase.FROM_PARENTS:
             return []
         terms, is_blameless = self.terms, self._has_lost_a_parent or self._queue.holds_back

@@ -63,9 +63,10 @@ class LengthSettled:
 
 @dataclass(frozen=True, slots=True)
 class SchedulerLost:
-    """No scheduler answers, or the stream to it broke."""
+    """No scheduler answers, or the stream to it broke; `was_there`: it had taken our registration before that."""
 
     error: DragonflyError
+    was_there: bool = False
 
 
 @dataclass(frozen=True, slots=True)
