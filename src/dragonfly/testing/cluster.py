@@ -127,6 +127,7 @@ class LocalCluster:
         self, directory: Path, *, seed_peers: int = 1, peers: int = 2, settings: Mapping[str, str] | None = None
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
+        self._directory = directory
         self._dynconfig = directory / "dynconfig.yaml"
         self._no_file = str(directory / "none.yaml")
         self._scheduler_port = 0
@@ -151,6 +152,12 @@ class LocalCluster:
         for daemon in (*self.peers, *self.seed_peers):
             await daemon.stop()
         await self.stop_scheduler()
+
+    def add_peer(self, name: str, settings: Mapping[str, str]) -> LocalDaemon:
+        """One more, with settings of its own; it is for the caller to start."""
+        peer = self._daemon(name, self._directory, settings, is_seed=False)
+        self.peers.append(peer)
+        return peer
 
     async def start_scheduler(self) -> None:
         """On the same port each time, and named in the peers' dynconfig file."""
