@@ -4,13 +4,13 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Final
+from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
 
 from dragonfly.core.model.ids import public_task
-from dragonfly.core.model.piece import MAX_PIECE_COUNT, Piece, PieceSet
-from dragonfly.core.model.units import Bytes, MiB, Seconds
+from dragonfly.core.model.piece import MAX_PIECE_COUNT, PieceSet
+from dragonfly.core.model.units import Seconds
 from dragonfly.dfdaemon import answers
 from dragonfly.dfdaemon.counting import counted
 from dragonfly.dfdaemon.engine import Engine
@@ -25,7 +25,6 @@ from dragonfly.wire.pb.dfdaemon_pb2_grpc import DfdaemonUploadServicer
 
 log = logging.getLogger(__name__)
 
-MAX_LEAVES: Final[Bytes] = 4 * MiB  # of leaf hashes told on one stream; they hasten what roots prove anyway
 SYNC_HOST_INTERVAL: Seconds = 1.0  # upstream: a parent samples its link over one second
 
 
@@ -61,17 +60,17 @@ class UploadService(DfdaemonUploadServicer):
         """Each piece the child is interested in, once, as soon as it is here; ends when no more will come."""
         public_task(request.task_id)
         waiting = PieceSet.full(MAX_PIECE_COUNT) if request.wants_all else _interest(request)
-        leaves_left = MAX_LEAVES
         async for news in self._news(request.task_id, request.generation):
             if isinstance(news, LengthKnown):
                 if request.wants_all:
                     waiting = waiting & PieceSet.full(news.piece_count)
                     yield self._told(content_length=news.content_length)
-            elif news.number in waiting:
-                waiting.discard(news.number)
-                leaves = await self._leaves(request.task_id, news) if leaves_left > 0 else b""
-                leaves_left -= len(leaves)
-                yield self._told(number=news.number, offset=news.offset, length=news.length, leaves=leaves)
+            elif news.piece.number in waiting:
+                piece = news.piece
+                waiting.discard(piece.number)
+                yield self._told(
+                    number=piece.number, offset=piece.offset, length=piece.length, leaves=self._leaves(request, news)
+                )
             if not waiting:
                 return
 
@@ -80,20 +79,24 @@ class UploadService(DfdaemonUploadServicer):
         finished_at = stored.updated_at if stored.finished_at is None else stored.finished_at
         return time.time() - finished_at >= self._share_unversioned
 
-    async def _leaves(self, task_id: str, piece: Piece) -> bytes:
-        """What the piece's leaves hash to; empty where that was not computed, or the piece is gone already."""
-        key = self._engine.find(task_id)
-        if key is None or not piece.root:
+    def _leaves(self, request: dfdaemon_pb2.SyncPiecesRequest, news: PieceArrived) -> bytes:
+        """What the leaves of a piece that has just come hash to; empty where that was not computed.
+
+        They let a child pass the piece on before it is whole. Older pieces go without: their root proves them at the
+        end, and their leaves would have to be read from the index one by one.
+        """
+        key = self._engine.find(request.task_id)
+        if news.is_local or key is None or not news.piece.root:
             return b""
         try:
-            return await asyncio.to_thread(self._engine.store.leaves, key, piece.number)
-        except DragonflyError:
+            return self._engine.store.leaves(key, news.piece.number)
+        except DragonflyError:  # the task is gone meanwhile
             return b""
 
     def _told(self, **facts: Any) -> dfdaemon_pb2.SyncPiecesResponse:
         return dfdaemon_pb2.SyncPiecesResponse(ip=self._engine.identity.ip, tcp_port=self._piece_port, **facts)
 
-    async def _news(self, task_id: str, generation: str) -> AsyncIterator[Piece | LengthKnown]:
+    async def _news(self, task_id: str, generation: str) -> AsyncIterator[PieceArrived | LengthKnown]:
         """The pieces that are here and, while the task is being fetched, those that come.
 
         Raises TaskNotFound, also where what is here is another version of the file than the child downloads.
@@ -109,13 +112,11 @@ class UploadService(DfdaemonUploadServicer):
             raise TaskNotFound(task_id=task_id)
         if not flights or any(flight.span is not None for flight in flights):
             for piece in await asyncio.to_thread(store.pieces, key):
-                yield piece
+                yield PieceArrived(piece, is_local=True)
         if not stored.origin.tells_length and not stored.geometry.is_open:
             yield LengthKnown(stored.geometry.content_length, stored.geometry.piece_count)
         async for update in merged([flight.follow() for flight in flights]):
-            if isinstance(update, PieceArrived):
-                yield update.piece
-            elif isinstance(update, LengthKnown):
+            if isinstance(update, PieceArrived | LengthKnown):
                 yield update
 
     async def SyncHost(self, request: dfdaemon_pb2.SyncHostRequest, context: Context) -> AsyncIterator[common_pb2.Host]:
