@@ -287,12 +287,12 @@ class _EndlessRun(_PieceRun):
         desk, length = self.job.desk, self._position
         self._check(length)
         desk.store.settle_length(desk.key, length)
+        geometry = self.job.geometry.closed(length)
+        desk.post(LengthSettled(length, geometry.piece_count))
         if self._writer is not None:  # the last piece, shorter than the others
             self._commit(self._writer)
-        geometry = self.job.geometry.closed(length)
         self.job = replace(self.job, geometry=geometry)
         _PieceRun.end(self)
-        desk.post(LengthSettled(length, geometry.piece_count))
 
 
 def _ours(error: Exception) -> DragonflyError:

@@ -93,6 +93,7 @@ class ParentWatch:
                 self._leaves[news.number] = news.leaves
                 if len(self._leaves) > LEAVES_KEPT:
                     del self._leaves[next(iter(self._leaves))]
-            self._flight.post(PieceAnnounced(peer_id, PieceNumber(news.number)))
+            is_short = news.length < self._flight.geometry.piece_length
+            self._flight.post(PieceAnnounced(peer_id, PieceNumber(news.number), is_short))
         if news.HasField("content_length"):
             self._flight.hear_length(news.content_length)

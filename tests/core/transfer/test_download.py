@@ -434,6 +434,30 @@ def test_pieces_behind_the_end_are_forgotten_when_the_length_is_known() -> None:
     assert play.machine.missing == PieceSet([0])
 
 
+def test_short_piece_of_a_stream_is_not_asked_for_before_the_length_is_known() -> None:
+    play = Play(1 << 10, is_open=True).from_parents(SEED)
+    last = PieceAnnounced(SEED.peer_id, PieceNumber(1), is_short=True)
+    play.then(*announced(SEED, 0))
+    assert play.then(last, ParentDrained(SEED.peer_id)) == []
+    assert not only(play.then(fetched(0, SEED)), do.AskForParents)
+    assert play.then(LengthSettled(15, 2)) == [do.FetchFromParent(PieceNumber(1), SEED.peer_id)]
+
+
+def test_piece_that_one_parent_has_whole_is_not_held_back_for_another_that_calls_it_short() -> None:
+    play = Play(1 << 10, is_open=True).from_parents(SEED, ANN)
+    play.then(PieceAnnounced(ANN.peer_id, PieceNumber(0), is_short=True))
+    assert only(play.then(*announced(SEED, 0)), do.FetchFromParent)
+    again = Play(1 << 10, is_open=True, concurrent_piece_count=1).from_parents(SEED, ANN)
+    again.then(*announced(SEED, 5), *announced(SEED, 0))
+    again.then(PieceAnnounced(ANN.peer_id, PieceNumber(0), is_short=True))
+    assert only(again.then(fetched(5, SEED)), do.FetchFromParent)
+
+
+def test_short_last_piece_of_a_file_of_known_length_is_asked_for_at_once() -> None:
+    play = Play(2).from_parents(SEED)
+    assert only(play.then(PieceAnnounced(SEED.peer_id, PieceNumber(1), is_short=True)), do.FetchFromParent)
+
+
 def test_rest_of_a_stream_whose_length_a_peer_told_is_read_as_a_stream_too() -> None:
     play = Play(1 << 10, is_open=True).from_parents(SEED)
     play.then(*announced(SEED, 0), LengthSettled(20, 2))

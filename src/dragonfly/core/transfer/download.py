@@ -207,7 +207,7 @@ class Download:
         self._queue.cut(event.piece_count)
         if not self.missing:
             return self._finish(from_source=self.phase is Phase.FROM_SOURCE)
-        return self._ask_again_if_starving()
+        return self._fetch_more() + self._ask_again_if_starving()
 
     def _on_scheduler_lost(self, event: SchedulerLost, now: Seconds) -> list[Command]:
         """What it promised it cannot keep: parents are then believed as if nothing had been promised."""
@@ -237,7 +237,7 @@ class Download:
         if event.parent_id not in self._parents or event.number not in self.missing:
             return []
         self._note_news(now)
-        self._queue.announce(event.number, event.parent_id)
+        self._queue.announce(event.number, event.parent_id, is_short=event.is_short and self.is_open)
         return self._fetch_more()
 
     def _on_parent_drained(self, event: ParentDrained, now: Seconds) -> list[Command]:

@@ -78,10 +78,11 @@ class SchedulerRefused:
 
 @dataclass(frozen=True, slots=True)
 class PieceAnnounced:
-    """A parent has this piece now."""
+    """A parent has this piece now; `is_short`: it is shorter than the others, so it must be the last one."""
 
     parent_id: PeerId
     number: PieceNumber
+    is_short: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ class PieceQueue:
         self.waiting = wanted
         self._holders: dict[PieceNumber, set[PeerId]] = {}
         self._told: PieceSet | None = None  # None: nothing was promised
+        self._short = PieceSet()  # not to be asked for before the length is known: they would be cut wrongly
         self._rng = rng
 
     def hold_back(self) -> None:
@@ -36,8 +37,8 @@ class PieceQueue:
         self._told = None
 
     def is_held_back(self, number: PieceNumber) -> bool:
-        """Whether the piece has to be told of before it may be asked for."""
-        return self._told is not None and number not in self._told
+        """Whether something has to be told before the piece may be asked for: its root, or where the file ends."""
+        return number in self._short or (self._told is not None and number not in self._told)
 
     @property
     def holds_back(self) -> bool:
@@ -49,11 +50,16 @@ class PieceQueue:
 
     def cut(self, piece_count: int) -> None:
         """The file ends after so many pieces."""
+        self._short = PieceSet()
         self.waiting = self.waiting & PieceSet.full(piece_count)
         self._holders = {number: holders for number, holders in self._holders.items() if number < piece_count}
 
-    def announce(self, number: PieceNumber, parent_id: PeerId) -> None:
-        """`parent_id` has `number` from now on."""
+    def announce(self, number: PieceNumber, parent_id: PeerId, *, is_short: bool = False) -> None:
+        """`parent_id` has `number` from now on. A short one waits for `cut`, or for somebody who has it whole."""
+        if is_short and not self._holders.get(number):
+            self._short.add(number)
+        elif not is_short:
+            self._short.discard(number)
         self._holders.setdefault(number, set()).add(parent_id)
 
     def forget_parent(self, parent_id: PeerId) -> None:
