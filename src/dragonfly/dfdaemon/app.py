@@ -37,7 +37,6 @@ from dragonfly.net.channels import ChannelPool
 from dragonfly.net.grpc_server import GrpcServer
 from dragonfly.net.http_server import StatusServer
 from dragonfly.settings.shared import ListenSettings
-from dragonfly.source.http import MAX_RETRIES
 from dragonfly.source.http_address import shown
 from dragonfly.source.protocol import SourceStat
 from dragonfly.source.schemes import Sources
@@ -172,13 +171,17 @@ class DaemonService:
 
     def _make_engine(self) -> Engine:
         settings = self._settings
-        client = PieceClient(header_timeout=min(settings.download.piece_timeout, HEADER_TIMEOUT), tls=self._piece_tls)
+        client = PieceClient(
+            header_timeout=min(settings.download.piece_timeout, HEADER_TIMEOUT),
+            body_timeout=settings.storage.write_piece_timeout,
+            tls=self._piece_tls,
+        )
         self._running.push_async_callback(asyncio.to_thread, client.close)
         bulk = ThreadPoolExecutor(settings.download.total_piece_count, thread_name_prefix="bulk")
         self._running.callback(bulk.shutdown, wait=False, cancel_futures=True)
         backend = settings.backend
         sources = Sources.standard(
-            max_retries=max(backend.max_retries, MAX_RETRIES),
+            max_retries=backend.max_retries,
             request_header=backend.request_header,
             observe=self._observe_origin,
         )
@@ -289,7 +292,7 @@ class DaemonService:
         request = manager_pb2.UpdateSeedPeerRequest(
             source_type=manager_pb2.SEED_PEER_SOURCE,
             hostname=self._identity.hostname,
-            type=this_host.host_type(settings).name.lower(),
+            type=settings.host_type.name.lower(),
             idc=settings.host.idc,
             location=settings.host.location,
             ip=self._identity.ip,

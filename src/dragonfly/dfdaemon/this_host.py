@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dragonfly import __version__
 from dragonfly.core.model import ids
-from dragonfly.core.model.host import Build, Host, HostType
+from dragonfly.core.model.host import Build, Host
 from dragonfly.dfdaemon.engine import Identity
 from dragonfly.dfdaemon.settings import DaemonSettings
 from dragonfly.net import host_info
@@ -18,12 +18,8 @@ def identity(settings: DaemonSettings) -> Identity:
     """Who this daemon is; address and name are detected where the settings do not say."""
     ip = settings.host.ip or host_info.local_ip()
     hostname = settings.host.hostname or host_info.hostname()
-    is_seed = host_type(settings).is_seed
+    is_seed = settings.host_type.is_seed
     return Identity(host_id=ids.host_id(ip, hostname, is_seed=is_seed), ip=ip, hostname=hostname, is_seed=is_seed)
-
-
-def host_type(settings: DaemonSettings) -> HostType:
-    return settings.seed_peer.type if settings.seed_peer.enable else HostType.NORMAL
 
 
 class ThisHost:
@@ -33,7 +29,7 @@ class ThisHost:
         self._settings, self._bandwidth = settings, Bandwidth(time.monotonic())
         self._fixed = Host(
             id=identity.host_id,
-            type=host_type(settings),
+            type=settings.host_type,
             hostname=identity.hostname,
             ip=identity.ip,
             port=upload_port,
