@@ -76,6 +76,11 @@ def split_address(text: str) -> tuple[str, int]:
     return match[1] or match[2] or "0.0.0.0", int(match[3])
 
 
+def joined_address(host: str, port: int) -> str:
+    """`host:port`, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _address(given: str) -> str:
     try:
         split_address(given)
