@@ -25,7 +25,7 @@ from dragonfly.dfdaemon.parents import ParentWatch
 from dragonfly.dfdaemon.pieces.client import PieceClient
 from dragonfly.dfdaemon.pieces.server import PieceServer
 from dragonfly.dfdaemon.pieces.tls import PieceTls
-from dragonfly.dfdaemon.registration import messages_of
+from dragonfly.dfdaemon.registration import registration
 from dragonfly.dfdaemon.request import DownloadRequest
 from dragonfly.dfdaemon.rpc_download import DownloadService
 from dragonfly.dfdaemon.rpc_upload import UploadService
@@ -48,6 +48,7 @@ from dragonfly.wire.pb.dfdaemon_pb2_grpc import (
     add_DfdaemonDownloadServicer_to_server,
     add_DfdaemonUploadServicer_to_server,
 )
+from dragonfly.wire.transfer import PeerMessages
 
 log = logging.getLogger(__name__)
 
@@ -220,12 +221,15 @@ class DaemonService:
         )
 
     def _open_talk(self, flight: Flight) -> Talk:
-        messages = messages_of(
-            flight,
-            self._identity.host_id,
+        download = registration(
+            flight.request,
+            flight.span,
+            flight.geometry,
+            flight.generation,
             concurrent_piece_count=self._settings.download.concurrent_piece_count,
             is_seed=self._identity.is_seed,
         )
+        messages = PeerMessages(self._identity.host_id, flight.key.wire_id, flight.peer_id, download)
         return Talk(self._schedulers, flight, messages, self._settings.scheduler.schedule_timeout)
 
     def _watch_parent(self, flight: Flight, command: do.WatchParent) -> ParentWatch:
@@ -248,6 +252,6 @@ class DaemonService:
         if settings.manager.addr is None or not self._identity.is_seed:
             return
         seed_peer = this_host.as_seed_peer(settings, self._identity, upload_port)
-        registration = SeedPeerRegistration(settings.manager.addr, self._channels, seed_peer)
-        self._running.push_async_callback(registration.leave)
-        self._background.start(registration.run(), "stay registered as a seed peer")
+        membership = SeedPeerRegistration(settings.manager.addr, self._channels, seed_peer)
+        self._running.push_async_callback(membership.leave)
+        self._background.start(membership.run(), "stay registered as a seed peer")
