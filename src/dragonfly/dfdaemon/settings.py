@@ -101,7 +101,7 @@ class DownloadSettings(Section):
     back_to_source_bandwidth_limit: Bandwidth = 50 * GB
     """Bytes per second of all downloads from origins."""
     piece_timeout: Duration = 360.0
-    """How long a parent or an origin may be silent once a piece was asked of it; above 60 s, 60 s."""
+    """How long a parent may take to begin its answer, and an origin be silent while it is read; at most 60 s count."""
     collected_piece_timeout: Duration = 360.0
     """How long a parent may say nothing about its pieces."""
     concurrent_piece_count: Count = 8
