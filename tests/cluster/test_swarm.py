@@ -29,6 +29,9 @@ from dragonfly.testing.origin import Origin
 from dragonfly.testing.origin_answer import Fault
 from dragonfly.wire.pb import dfdaemon_pb2, dfdaemon_pb2_grpc
 
+PATIENT = {"scheduler.announceInterval": "1m"}
+"""Hosts are announced when they start and not again during a test, nor missed on a machine that is busy."""
+
 
 def read_from(origin: Origin, path: str = "/file") -> int:
     """Bytes of the file that the origin sent; the question each download asks first costs one byte."""
@@ -104,7 +107,7 @@ async def test_task_id_is_the_references(cluster: LocalCluster, origin: Origin) 
 async def test_without_a_seed_one_peer_goes_to_the_origin_for_all(
     tmp_path: Path, origin: Origin, content: bytes
 ) -> None:
-    async with LocalCluster(tmp_path, seed_peers=0, peers=4) as cluster:
+    async with LocalCluster(tmp_path, seed_peers=0, peers=4, settings=PATIENT) as cluster:
         done = await asyncio.gather(*(peer.download(origin.url("/file")) for peer in cluster.peers))
     assert read_from(origin) <= len(content) + 4
     assert sum(seen.bytes_from["BACK_TO_SOURCE"] for seen in done) == len(content)
@@ -129,11 +132,12 @@ async def test_daemons_join_a_scheduler_that_returns(cluster: LocalCluster, orig
 
 
 async def test_scheduler_that_just_started_is_introduced_to_whoever_asks(
-    cluster: LocalCluster, origin: Origin, content: bytes
+    tmp_path: Path, origin: Origin, content: bytes
 ) -> None:
-    await cluster.stop_scheduler()
-    await cluster.start_scheduler()
-    done = await cluster.peers[0].download(origin.url("/file"))  # before the next announcement
+    async with LocalCluster(tmp_path, peers=1, settings=PATIENT) as cluster:
+        await cluster.stop_scheduler()
+        await cluster.start_scheduler()
+        done = await cluster.peers[0].download(origin.url("/file"))  # before the next announcement
     assert sum(done.bytes_from.values()) == len(content)
     assert not done.notices
 

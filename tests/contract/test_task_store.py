@@ -676,6 +676,29 @@ def test_bytes_of_a_parent_without_hashes_are_followed_after_the_commit(store: T
         assert followed(follower, len(BYTES)) == BYTES
 
 
+@pytest.mark.parametrize("how", [{"is_certain": True}, {"leaves": LEAVES}], ids=["from the origin", "from a parent"])
+def test_a_piece_may_be_read_to_its_end_before_its_commit(
+    store: TaskStore, large: TaskKey, how: dict[str, object]
+) -> None:
+    with store.claim(large, ZERO) as writer, store.follow_piece(large, ZERO) as follower:
+        writer.restart(**how)  # type: ignore[arg-type]  # the options of two cases
+        writer.write(memoryview(BYTES))
+        assert follower.wait_beyond(0, 0.0) == len(BYTES)
+        assert store.pieces(large) == []
+
+
+def test_who_waits_beyond_the_end_of_a_piece_is_told_of_its_commit(store: TaskStore, large: TaskKey) -> None:
+    told = list[int]()
+    with store.claim(large, ZERO) as writer, store.follow_piece(large, ZERO) as follower:
+        writer.restart(is_certain=True)
+        writer.write(memoryview(BYTES))
+        waiting = Thread(target=lambda: told.append(follower.wait_beyond(len(BYTES), 600.0)))
+        waiting.start()
+        writer.commit(parent_id=None, cost=0.0)
+        waiting.join(DEADLINE)
+        assert told == [len(BYTES)]
+
+
 def test_followers_are_woken_by_the_writer(store: TaskStore, large: TaskKey) -> None:
     received = list[bytes]()
 

@@ -76,7 +76,7 @@ DFDAEMON: dict[str, Any] = {
     "storage.readBufferSize": 512 * KiB,
     "storage.cacheCapacity": 64 * MiB,
     "backend.requestHeader": None,
-    "backend.maxRetries": 1,
+    "backend.maxRetries": 2,  # ours; upstream 1
     "backend.enableCacheTemporaryRedirect": True,
     "backend.cacheTemporaryRedirectTTL": 600.0,
     "backend.putConcurrentChunkCount": 16,

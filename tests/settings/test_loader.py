@@ -131,6 +131,11 @@ class TestWrongValues:
             ("upload: {bandwidthLimit: -1}", 'upload.bandwidthLimit is -1, wanted a size such as "4MiB" or "50GB"'),
             ("upload: {bandwidthLimit: 1.5}", 'upload.bandwidthLimit is 1.5, wanted a size such as "4MiB" or "50GB"'),
             ("upload: {bandwidthLimit: true}", 'upload.bandwidthLimit is true, wanted a size such as "4MiB" or "50GB"'),
+            (
+                "upload: {bandwidthLimit: 0}",
+                'upload.bandwidthLimit is 0, wanted bytes per second above 0, such as "100MB"'
+                " (50GB or more is no limit)",
+            ),
             ("download: 5", "download is 5, wanted a mapping"),
             ("download: []", "download is a list, wanted a mapping"),
             ("host: {hostname: 12}", "host.hostname is 12, wanted text (put it in quotes)"),

@@ -13,7 +13,7 @@ def test_page_in_the_repository_is_the_one_the_models_make() -> None:
 
 def test_page_tells_keys_defaults_and_what_has_no_effect() -> None:
     text = page()
-    assert "| `download.pieceTimeout` | `6m` | How long one piece may take. |" in text
+    assert "| `download.collectedPieceTimeout` | `6m` | How long a parent may say nothing about its pieces. |" in text
     assert "| `proxy.rules[].useTLS` | `false` | *No effect yet.* " in text
     assert "| `upload.server.port` | `4000` |" in text
     assert "| `storage.fileMode` | `0600` |" in text

@@ -101,15 +101,18 @@ class SeedPeerRegistration:
             await asyncio.sleep(KEEP_ALIVE_INTERVAL)
 
     async def leave(self) -> None:
-        """Take this seed peer off the manager's list. Raises ManagerUnreachable."""
+        """Take this seed peer off the manager's list; it drops out by itself where the manager cannot be told."""
         request = manager_pb2.DeleteSeedPeerRequest(
             source_type=manager_pb2.SEED_PEER_SOURCE,
             hostname=self._seed_peer.hostname,
             ip=self._seed_peer.ip,
             seed_peer_cluster_id=self._seed_peer.seed_peer_cluster_id,
         )
-        async with self._channels.calling(self._address, self._unreachable, ManagerStub) as manager:
-            await manager.DeleteSeedPeer(request, timeout=LEAVE_TIMEOUT)
+        try:
+            async with self._channels.calling(self._address, self._unreachable, ManagerStub) as manager:
+                await manager.DeleteSeedPeer(request, timeout=LEAVE_TIMEOUT)
+        except DragonflyError as error:
+            log.info("%s", error)
 
     async def _register_and_keep_alive(self) -> None:
         async with self._channels.calling(self._address, self._unreachable, ManagerStub) as manager:

@@ -10,7 +10,7 @@ from dragonfly.core.model.piece import Piece
 from dragonfly.core.model.units import Bytes
 from dragonfly.dfdaemon.counting import CountedDownload
 from dragonfly.dfdaemon.engine import Engine, Seat
-from dragonfly.dfdaemon.flight import LengthKnown, Noticed, PieceArrived
+from dragonfly.dfdaemon.updates import LengthKnown, Noticed, PieceArrived
 from dragonfly.errors import StorageError, TaskNotFound
 from dragonfly.storage.store import StoredTask
 from dragonfly.wire.convert import piece_to_pb, range_to_pb

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from threading import Event as Flag
@@ -15,6 +14,7 @@ from dragonfly.core.transfer.download import DownloadTerms
 from dragonfly.core.transfer.eviction import Eviction
 from dragonfly.dfdaemon import dynconfig, local_socket, this_host
 from dragonfly.dfdaemon.announcer import HostAnnouncer, SeedPeerRegistration, held_tasks
+from dragonfly.dfdaemon.background import Background
 from dragonfly.dfdaemon.counting import CallCounter
 from dragonfly.dfdaemon.dynconfig import SchedulerAddresses
 from dragonfly.dfdaemon.engine import Engine, EnginePolicy
@@ -25,26 +25,25 @@ from dragonfly.dfdaemon.parents import ParentWatch
 from dragonfly.dfdaemon.pieces.client import PieceClient
 from dragonfly.dfdaemon.pieces.server import PieceServer
 from dragonfly.dfdaemon.pieces.tls import PieceTls
+from dragonfly.dfdaemon.registration import registration
 from dragonfly.dfdaemon.request import DownloadRequest
 from dragonfly.dfdaemon.rpc_download import DownloadService
 from dragonfly.dfdaemon.rpc_upload import UploadService
 from dragonfly.dfdaemon.scheduler_link import SchedulerLink
 from dragonfly.dfdaemon.settings import DaemonSettings
+from dragonfly.dfdaemon.status import StatusPages
 from dragonfly.dfdaemon.talk import Talk
 from dragonfly.dfdaemon.this_host import ThisHost
-from dragonfly.errors import DragonflyError
 from dragonfly.net.channels import ChannelPool
 from dragonfly.net.grpc_server import GrpcServer
-from dragonfly.net.http_server import StatusServer
-from dragonfly.settings.shared import ListenSettings
-from dragonfly.source.http import MAX_RETRIES
+from dragonfly.settings.values import joined_address
 from dragonfly.source.http_address import shown
 from dragonfly.source.protocol import SourceStat
 from dragonfly.source.schemes import Sources
 from dragonfly.storage.disk import DiskStore
 from dragonfly.telemetry.metrics import DaemonMetrics
-from dragonfly.wire.convert import host_to_pb, range_to_pb
-from dragonfly.wire.pb import common_pb2, manager_pb2
+from dragonfly.wire.convert import host_to_pb
+from dragonfly.wire.pb import common_pb2
 from dragonfly.wire.pb.dfdaemon_pb2_grpc import (
     add_DfdaemonDownloadServicer_to_server,
     add_DfdaemonUploadServicer_to_server,
@@ -53,7 +52,6 @@ from dragonfly.wire.transfer import PeerMessages
 
 log = logging.getLogger(__name__)
 
-DEFAULT_SEED_PEER_CLUSTER = 1
 SOURCE_TIMEOUT: Seconds = 60.0  # for each silence of an origin that is being read
 HEADER_TIMEOUT: Seconds = 60.0  # a parent that announced a piece has it; upstream waits 360 s
 
@@ -65,7 +63,7 @@ class DaemonService:
         self._settings = settings
         self._identity = this_host.identity(settings)
         self._running = AsyncExitStack()
-        self._background: set[asyncio.Task[None]] = set()
+        self._background = Background()
         self._is_serving = False
 
     async def start(self) -> None:
@@ -102,7 +100,6 @@ class DaemonService:
             grant=None if self._limits.upload.is_unlimited else self._grant_upload,
             tls=self._piece_tls,
         )
-        self._pieces = pieces
         piece_port = await asyncio.to_thread(pieces.start)
         running.push_async_callback(asyncio.to_thread, pieces.stop)
 
@@ -117,7 +114,7 @@ class DaemonService:
         engine = self._make_engine()
 
         upload = GrpcServer(service_names=["dfdaemon.v2.DfdaemonUpload"], observe=CallCounter(metrics))
-        upload_port = upload.listen(f"{_bracketed(settings.upload.server.ip)}:{settings.upload.server.port}")
+        upload_port = upload.listen(joined_address(settings.upload.server.ip, settings.upload.server.port))
         self._host = ThisHost(settings, self._identity, upload_port)
         add_DfdaemonUploadServicer_to_server(
             UploadService(engine, piece_port, self._describe, settings.upload.share_unversioned), upload.server
@@ -128,8 +125,10 @@ class DaemonService:
         running.callback(local_socket.remove, socket_path)
         add_DfdaemonDownloadServicer_to_server(DownloadService(engine, self._schedulers), download.server)
 
-        await self._serve_status(settings.health.server)
-        self.metrics_port = await self._serve_status(settings.metrics.server)
+        status = StatusPages(metrics, self._store, pieces, lambda: self._is_serving)
+        running.push_async_callback(status.stop)
+        await status.serve(settings.health.server)
+        self.metrics_port = await status.serve(settings.metrics.server)
         for server in (upload, download):
             await server.start()
             running.push_async_callback(server.stop)
@@ -138,11 +137,11 @@ class DaemonService:
 
         await addresses.refresh()
         running.push_async_callback(self._schedulers.delete_host, self._identity.host_id)
-        self._in_background(addresses.run(), "find schedulers")
-        self._in_background(announcer.run(), "announce this host")
-        self._in_background(self._collector.run(), "collect garbage")
-        self._register_seed_peer(upload_port)
-        running.push_async_callback(self._end_background)
+        self._background.start(addresses.run(), "find schedulers")
+        self._background.start(announcer.run(), "announce this host")
+        self._background.start(self._collector.run(), "collect garbage")
+        self._stay_registered(upload_port)
+        running.push_async_callback(self._background.end)
         self._is_serving = True
         log.info("dfdaemon %s serves as %s", __version__, self._identity.host_id)
 
@@ -150,35 +149,19 @@ class DaemonService:
         self._is_serving = False
         await self._running.aclose()
 
-    async def _serve_status(self, section: ListenSettings) -> int:
-        """Both endpoints answer on both ports, as monitors are pointed at either."""
-        status = StatusServer(
-            section.ip,
-            section.port,
-            is_healthy=lambda: self._is_serving,
-            scrape=self._scrape,
-            reset=self._metrics.reset,
-        )
-        port = await status.start()
-        self._running.push_async_callback(status.stop)
-        return port
-
-    def _scrape(self) -> bytes:
-        """The metrics page, with what is so at this moment. Blocking."""
-        usage = self._store.usage()
-        self._metrics.disk(usage.capacity, usage.capacity - usage.free)
-        self._metrics.pieces_being_sent(self._pieces.uploads_under_way)
-        return self._metrics.scrape()
-
     def _make_engine(self) -> Engine:
         settings = self._settings
-        client = PieceClient(header_timeout=min(settings.download.piece_timeout, HEADER_TIMEOUT), tls=self._piece_tls)
+        client = PieceClient(
+            header_timeout=min(settings.download.piece_timeout, HEADER_TIMEOUT),
+            body_timeout=settings.storage.write_piece_timeout,
+            tls=self._piece_tls,
+        )
         self._running.push_async_callback(asyncio.to_thread, client.close)
         bulk = ThreadPoolExecutor(settings.download.total_piece_count, thread_name_prefix="bulk")
         self._running.callback(bulk.shutdown, wait=False, cancel_futures=True)
         backend = settings.backend
         sources = Sources.standard(
-            max_retries=max(backend.max_retries, MAX_RETRIES),
+            max_retries=backend.max_retries,
             request_header=backend.request_header,
             observe=self._observe_origin,
         )
@@ -210,10 +193,8 @@ class DaemonService:
     def _evicted(self, eviction: Eviction, given_back: Bytes) -> None:
         """Count it, and let the schedulers forget that this host holds the task."""
         self._metrics.evicted(eviction.reason, given_back)
-        key = eviction.key
-        forgetting = asyncio.create_task(self._schedulers.forget_task(key.wire_id), name=f"forget {key.wire_id}")
-        self._background.add(forgetting)
-        forgetting.add_done_callback(self._background.discard)
+        wire_id = eviction.key.wire_id
+        self._background.start(self._schedulers.forget_task(wire_id), f"forget {wire_id}")
 
     def _observe_origin(self, scheme: str, method: str, seconds: Seconds, failed: bool) -> None:
         self._metrics.origin_requested(scheme, method, seconds, failed=failed)
@@ -240,23 +221,14 @@ class DaemonService:
         )
 
     def _open_talk(self, flight: Flight) -> Talk:
-        """Register a flight's peer, with what its caller asked for and the lengths the origin gave."""
-        download = common_pb2.Download()
-        download.CopyFrom(flight.request.wire)
-        download.ClearField("output_path")  # nobody else's business
-        for name in [name for name in download.request_header if name.lower() == "range"]:
-            del download.request_header[name]
-        download.ClearField("range")
-        if flight.span is not None:
-            download.range.CopyFrom(range_to_pb(flight.span))
-        geometry = flight.geometry
-        if not geometry.is_open:
-            download.actual_content_length = geometry.content_length
-            download.actual_piece_length = geometry.piece_length
-            download.actual_piece_count = geometry.piece_count
-        download.generation = flight.generation
-        download.concurrent_piece_count = self._settings.download.concurrent_piece_count
-        download.need_back_to_source |= self._identity.is_seed
+        download = registration(
+            flight.request,
+            flight.span,
+            flight.geometry,
+            flight.generation,
+            concurrent_piece_count=self._settings.download.concurrent_piece_count,
+            is_seed=self._identity.is_seed,
+        )
         messages = PeerMessages(self._identity.host_id, flight.key.wire_id, flight.peer_id, download)
         return Talk(self._schedulers, flight, messages, self._settings.scheduler.schedule_timeout)
 
@@ -271,58 +243,15 @@ class DaemonService:
         settings = self._settings
         if settings.manager.addr is None:
             return dynconfig.from_file(settings.dynconfig.path)
-        request = manager_pb2.ListSchedulersRequest(
-            source_type=manager_pb2.SEED_PEER_SOURCE if self._identity.is_seed else manager_pb2.PEER_SOURCE,
-            hostname=self._identity.hostname,
-            ip=self._identity.ip,
-            idc=settings.host.idc,
-            location=settings.host.location,
-            version=__version__,
-            scheduler_cluster_id=settings.host.scheduler_cluster_id or 0,
-        )
+        request = this_host.searching_schedulers(settings, self._identity)
         return dynconfig.from_manager(settings.manager.addr, self._channels, request)
 
-    def _register_seed_peer(self, upload_port: int) -> None:
+    def _stay_registered(self, upload_port: int) -> None:
+        """Keep a seed peer on the manager's list while this daemon runs."""
         settings = self._settings
         if settings.manager.addr is None or not self._identity.is_seed:
             return
-        request = manager_pb2.UpdateSeedPeerRequest(
-            source_type=manager_pb2.SEED_PEER_SOURCE,
-            hostname=self._identity.hostname,
-            type=this_host.host_type(settings).name.lower(),
-            idc=settings.host.idc,
-            location=settings.host.location,
-            ip=self._identity.ip,
-            port=upload_port,
-            download_port=upload_port,
-            seed_peer_cluster_id=DEFAULT_SEED_PEER_CLUSTER,
-        )
-        registration = SeedPeerRegistration(settings.manager.addr, self._channels, request)
-        self._running.push_async_callback(_quietly_leave, registration)
-        self._in_background(registration.run(), "stay registered as a seed peer")
-
-    def _in_background(self, work: Coroutine[object, object, None], name: str) -> None:
-        task = asyncio.create_task(work, name=name)
-        self._background.add(task)
-        task.add_done_callback(_report_end)
-
-    async def _end_background(self) -> None:
-        for task in self._background:
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
-
-
-async def _quietly_leave(registration: SeedPeerRegistration) -> None:
-    try:
-        await registration.leave()
-    except DragonflyError as error:
-        log.info("%s", error)
-
-
-def _report_end(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()):
-        log.error("%s: ended by itself", task.get_name(), exc_info=error)
-
-
-def _bracketed(ip: str) -> str:
-    return f"[{ip}]" if ":" in ip else ip
+        seed_peer = this_host.as_seed_peer(settings, self._identity, upload_port)
+        membership = SeedPeerRegistration(settings.manager.addr, self._channels, seed_peer)
+        self._running.push_async_callback(membership.leave)
+        self._background.start(membership.run(), "stay registered as a seed peer")

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 from dragonfly.core.model.task import TaskKind
 from dragonfly.core.model.units import Bytes, Seconds
-from dragonfly.dfdaemon.flight import LengthKnown, PieceArrived, Update
 from dragonfly.dfdaemon.request import DownloadRequest
+from dragonfly.dfdaemon.updates import LengthKnown, PieceArrived, Update
 from dragonfly.telemetry.metrics import Call, DaemonMetrics
 
 _CALLS = {

@@ -16,7 +16,7 @@ from dragonfly.net.channels import ChannelPool
 from dragonfly.net.grpc_client import UNARY_TIMEOUT
 from dragonfly.settings.dynconfig import DaemonDynconfig, SchedulerAddressSettings
 from dragonfly.settings.loader import load
-from dragonfly.settings.values import split_address
+from dragonfly.settings.values import joined_address, split_address
 from dragonfly.wire.pb import manager_pb2
 from dragonfly.wire.pb.manager_pb2_grpc import ManagerStub
 
@@ -78,7 +78,9 @@ def from_manager(address: str, channels: ChannelPool, request: manager_pb2.ListS
             return ()
         cluster = answer.schedulers[0].scheduler_cluster_id
         ours = (scheduler for scheduler in answer.schedulers if scheduler.scheduler_cluster_id == cluster)
-        return tuple(sorted(_join(scheduler.ip, scheduler.port) for scheduler in ours if scheduler.state == "active"))
+        return tuple(
+            sorted(joined_address(scheduler.ip, scheduler.port) for scheduler in ours if scheduler.state == "active")
+        )
 
     return lookup
 
@@ -110,8 +112,4 @@ def _resolve(schedulers: SchedulerAddressSettings) -> list[str]:
     except (OSError, UnicodeError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
         raise SchedulerUnreachable(address=schedulers.addr, reason=f"its name does not resolve ({why})") from error
-    return sorted({_join(str(address[0]), port) for *_, address in found})
-
-
-def _join(ip: str, port: int) -> str:
-    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+    return sorted({joined_address(str(address[0]), port) for *_, address in found})

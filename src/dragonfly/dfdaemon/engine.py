@@ -26,8 +26,9 @@ from dragonfly.core.model.task import Priority, TaskKind
 from dragonfly.core.model.units import Bytes, Seconds
 from dragonfly.core.transfer.download import DownloadTerms
 from dragonfly.core.transfer.events import Cancelled
-from dragonfly.dfdaemon.flight import Flight, FlightDeck, Noticed, PieceArrived, Update
+from dragonfly.dfdaemon.flight import Flight, FlightDeck
 from dragonfly.dfdaemon.request import DownloadRequest
+from dragonfly.dfdaemon.updates import Noticed, PieceArrived, Update
 from dragonfly.errors import (
     DaemonStopping,
     DiskFull,

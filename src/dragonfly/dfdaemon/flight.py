@@ -1,7 +1,7 @@
 """One download under way: runs its machine, carries out its commands, and tells everyone who watches.
 
 A flight is shared. Whoever asks for the same task on this host while it runs watches the same flight, and so does
-every child that asks us for pieces of it. What happened is an append-only list; each watcher reads it at its own pace.
+every child that asks us for pieces of it; what happened stands in its `Updates`.
 The machine is owned by the one task that runs `fly`; threads and streams post events into its inbox.
 """
 
@@ -16,7 +16,7 @@ from threading import Event as Flag
 from typing import Any, Protocol
 
 from dragonfly.core.model.ids import PeerId
-from dragonfly.core.model.piece import Piece, PieceNumber, PieceSet, TrafficType
+from dragonfly.core.model.piece import PieceNumber, PieceSet, TrafficType
 from dragonfly.core.model.ranges import ByteRange
 from dragonfly.core.model.units import Bytes, Seconds
 from dragonfly.core.transfer import commands as do
@@ -35,42 +35,19 @@ from dragonfly.dfdaemon.fetch import Desk, ParentAddress, ParentJob, SourceJob
 from dragonfly.dfdaemon.limits import Pace
 from dragonfly.dfdaemon.pieces.client import PieceClient
 from dragonfly.dfdaemon.request import DownloadRequest
+from dragonfly.dfdaemon.updates import LengthKnown, Noticed, PieceArrived, Update, Updates
 from dragonfly.errors import DragonflyError, InternalFailure, ParentUnreachable
 from dragonfly.source.protocol import Source, SourceStat
 from dragonfly.storage.leaves import root_of
 from dragonfly.storage.store import StoredTask, TaskStore
 from dragonfly.telemetry.metrics import DaemonMetrics
 
+__all__ = ["Flight", "FlightDeck", "LengthKnown", "ParentWatch", "PieceArrived", "SchedulerTalk"]
+
 log = logging.getLogger(__name__)
 
 LET_GO_TIMEOUT: Seconds = 5.0  # for threads in the middle of a piece
 ANNOUNCE_TIMEOUT: Seconds = 10.0  # for the scheduler's word on a task that is here already
-
-
-@dataclass(frozen=True, slots=True)
-class PieceArrived:
-    """A piece is here. `is_local`: it was here before the flight began."""
-
-    piece: Piece
-    is_local: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Noticed:
-    """Something the user should know."""
-
-    notice: str
-
-
-@dataclass(frozen=True, slots=True)
-class LengthKnown:
-    """The length of a file whose origin did not tell it."""
-
-    content_length: Bytes
-    piece_count: int
-
-
-Update = PieceArrived | Noticed | LengthKnown
 
 
 class SchedulerTalk(Protocol):
@@ -135,9 +112,8 @@ class Flight:
         self.request, self.stat, self.stored, self.span, self.peer_id = request, stat, stored, span, peer_id
         self.key, self.geometry, self.generation = request.key, stored.geometry, stored.version.generation
         self.pieces = PieceSet.of(self.geometry, span)
-        self.updates: list[Update] = []
+        self.updates = Updates()
         self.error: DragonflyError | None = None
-        self.is_over = False
         self.users = 0  # callers who want the file; children that follow do not count
         self._only_announces = False
         self._deck, self._source = deck, source
@@ -147,7 +123,6 @@ class Flight:
         self._roots: dict[PieceNumber, bytes] | None = None  # None: the scheduler promised none
         self._loop = asyncio.get_running_loop()
         self._inbox: asyncio.Queue[Event] = asyncio.Queue()
-        self._news = asyncio.Event()
         self._stopped = Flag()
         self._talk: SchedulerTalk | None = None
         self._watches: dict[PeerId, ParentWatch] = {}
@@ -175,18 +150,13 @@ class Flight:
 
     # --- for those who watch
 
-    async def follow(self) -> AsyncIterator[Update]:
+    @property
+    def is_over(self) -> bool:
+        return self.updates.is_over
+
+    def follow(self) -> AsyncIterator[Update]:
         """Every update from the first on, then the end. Raises the error the flight failed with."""
-        position = 0
-        while True:
-            while position < len(self.updates):
-                yield self.updates[position]
-                position += 1
-            if self.is_over:
-                break
-            await self._news.wait()
-        if self.error is not None:
-            raise self.error
+        return self.updates.follow()
 
     def post(self, event: Event) -> None:
         """Hand an event to the machine; only from the loop."""
@@ -267,11 +237,10 @@ class Flight:
             log.error("flight of task %s failed", self.key.wire_id, exc_info=error)
             self.error = error if isinstance(error, DragonflyError) else InternalFailure(reason=str(error))
         finally:
-            self.is_over = True
+            self.updates.end(self.error)
             self._stopped.set()
             for alarm in self._alarms:
                 alarm.cancel()
-            self._wake()
             for parent_id in list(self._watches):
                 self._unwatch_parent(do.UnwatchParent(parent_id))
         await self._wind_down()
@@ -280,7 +249,7 @@ class Flight:
         store = self._deck.store
         for piece in await self._in_thread(store.pieces, self.key) if self.stored.pieces else ():
             if piece.number in self.pieces:
-                self._publish(PieceArrived(piece, is_local=True))
+                self.updates.publish(PieceArrived(piece, is_local=True))
         self.post(Started())
         while not self._machine.is_over:
             self._step(await self._inbox.get())
@@ -316,23 +285,16 @@ class Flight:
             case PieceFetched(piece):
                 traffic = TrafficType.BACK_TO_SOURCE if piece.parent_id is None else TrafficType.REMOTE_PEER
                 self._deck.metrics.piece_fetched(traffic, piece.length, piece.cost)
-                self._publish(PieceArrived(replace(piece, leaves=b"")))  # the store has them; here they would pile up
+                piece = replace(piece, leaves=b"")  # the store has them; here they would pile up
+                self.updates.publish(PieceArrived(piece))
             case PieceFound(piece):
-                self._publish(PieceArrived(piece, is_local=True))
+                self.updates.publish(PieceArrived(piece, is_local=True))
             case LengthSettled(content_length, piece_count) if self.geometry.is_open:
                 self.geometry = self.geometry.closed(content_length)
                 self.pieces = PieceSet.of(self.geometry, self.span)
-                self._publish(LengthKnown(content_length, piece_count))
+                self.updates.publish(LengthKnown(content_length, piece_count))
         for command in self._machine.handle(event, self._loop.time()):
             self._do.get(type(command), self._tell_scheduler)(command)
-
-    def _publish(self, update: Update) -> None:
-        self.updates.append(update)
-        self._wake()
-
-    def _wake(self) -> None:
-        self._news.set()
-        self._news = asyncio.Event()
 
     def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
         return self._loop.run_in_executor(None, function, *arguments)
@@ -404,7 +366,7 @@ class Flight:
         future.add_done_callback(self._jobs.discard)
 
     def _notify(self, command: do.Notify) -> None:
-        self._publish(Noticed(command.notice))
+        self.updates.publish(Noticed(command.notice))
 
     def _call_again_at(self, command: do.CallAgainAt) -> None:
         self._alarms.append(self._loop.call_at(command.at, self.post, TimeReached()))

@@ -13,6 +13,7 @@ from dragonfly.core.model.units import KiB, MiB
 from dragonfly.settings.section import Idle, Section
 from dragonfly.settings.shared import ListenSettings, NetworkSettings, TlsFiles, TracingSettings
 from dragonfly.settings.values import (
+    Bandwidth,
     Count,
     Duration,
     FilePath,
@@ -95,12 +96,12 @@ class DownloadSettings(Section):
     """The local socket."""
     protocol: Idle[Literal["tcp", "quic"]] = "tcp"
     """Transport of pieces: tcp or quic."""
-    bandwidth_limit: Size = 50 * GB
+    bandwidth_limit: Bandwidth = 50 * GB
     """Bytes per second of all downloads."""
-    back_to_source_bandwidth_limit: Size = 50 * GB
+    back_to_source_bandwidth_limit: Bandwidth = 50 * GB
     """Bytes per second of all downloads from origins."""
     piece_timeout: Duration = 360.0
-    """How long one piece may take."""
+    """How long a parent may take to begin its answer, and an origin be silent while it is read; at most 60 s count."""
     collected_piece_timeout: Duration = 360.0
     """How long a parent may say nothing about its pieces."""
     concurrent_piece_count: Count = 8
@@ -139,7 +140,7 @@ class UploadSettings(Section):
     """Tell the scheduler not to offer this host as a parent."""
     share_unversioned: Duration = 10.0
     """How long a file of unknown length and without ETag or date is given to peers: nothing tells a newer one. Ours."""
-    bandwidth_limit: Size = 50 * GB
+    bandwidth_limit: Bandwidth = 50 * GB
     """Bytes per second of all uploads."""
 
 
@@ -219,8 +220,8 @@ class StorageSettings(Section):
     """Directory of content and its records."""
     keep: Flag = True
     """Keep content over a restart. Differs from upstream (false): what is on the disk need not be fetched again."""
-    write_piece_timeout: Idle[Duration] = 360.0
-    """How long the body of a piece may take."""
+    write_piece_timeout: Duration = 360.0
+    """How long the body of one piece from a parent may take, waits for a bandwidth limit not counted."""
     write_buffer_size: Idle[Size] = 512 * KiB
     """Buffer for writing."""
     read_buffer_size: Idle[Size] = 512 * KiB
@@ -242,8 +243,8 @@ class BackendSettings(Section):
 
     request_header: dict[str, str] | None = None
     """Headers added to requests that lack them."""
-    max_retries: Number = 1
-    """Times a failed request is made again."""
+    max_retries: Number = 2
+    """Times a failed request is made again. Differs from upstream (1): an origin has a second to come back."""
     enable_cache_temporary_redirect: Idle[Flag] = True
     """Remember where a 307 led to."""
     cache_temporary_redirect_ttl: Idle[Duration] = 600.0
@@ -351,7 +352,7 @@ class ProxySettings(Section):
     """Never go to the origin."""
     prefetch: Idle[Flag] = False
     """Fetch the whole file when a range is asked for."""
-    prefetch_bandwidth_limit: Size = 10 * GB
+    prefetch_bandwidth_limit: Bandwidth = 10 * GB
     """Bytes per second of all prefetching."""
     read_buffer_size: Idle[Size] = 512 * KiB
     """Buffer for reading."""

@@ -1,4 +1,7 @@
-"""This host as it announces itself: who it is from the settings, how it does from the system, measured each time."""
+"""This host as it announces itself: who it is from the settings, how it does from the system, measured each time.
+
+To schedulers it is a host, to the manager somebody who looks for a scheduler cluster, and perhaps a seed peer.
+"""
 
 import platform
 import time
@@ -7,23 +10,50 @@ from pathlib import Path
 
 from dragonfly import __version__
 from dragonfly.core.model import ids
-from dragonfly.core.model.host import Build, Host, HostType
+from dragonfly.core.model.host import Build, Host
 from dragonfly.dfdaemon.engine import Identity
 from dragonfly.dfdaemon.settings import DaemonSettings
 from dragonfly.net import host_info
 from dragonfly.net.host_info import Bandwidth
+from dragonfly.wire.pb import manager_pb2
+
+SEED_PEER_CLUSTER = 1  # the manager's default one
 
 
 def identity(settings: DaemonSettings) -> Identity:
     """Who this daemon is; address and name are detected where the settings do not say."""
     ip = settings.host.ip or host_info.local_ip()
     hostname = settings.host.hostname or host_info.hostname()
-    is_seed = host_type(settings).is_seed
+    is_seed = settings.host_type.is_seed
     return Identity(host_id=ids.host_id(ip, hostname, is_seed=is_seed), ip=ip, hostname=hostname, is_seed=is_seed)
 
 
-def host_type(settings: DaemonSettings) -> HostType:
-    return settings.seed_peer.type if settings.seed_peer.enable else HostType.NORMAL
+def searching_schedulers(settings: DaemonSettings, identity: Identity) -> manager_pb2.ListSchedulersRequest:
+    """What the manager chooses a scheduler cluster by."""
+    return manager_pb2.ListSchedulersRequest(
+        source_type=manager_pb2.SEED_PEER_SOURCE if identity.is_seed else manager_pb2.PEER_SOURCE,
+        hostname=identity.hostname,
+        ip=identity.ip,
+        idc=settings.host.idc,
+        location=settings.host.location,
+        version=__version__,
+        scheduler_cluster_id=settings.host.scheduler_cluster_id or 0,
+    )
+
+
+def as_seed_peer(settings: DaemonSettings, identity: Identity, upload_port: int) -> manager_pb2.UpdateSeedPeerRequest:
+    """What the manager keeps of a seed peer; `upload_port` is where schedulers wake it."""
+    return manager_pb2.UpdateSeedPeerRequest(
+        source_type=manager_pb2.SEED_PEER_SOURCE,
+        hostname=identity.hostname,
+        type=settings.host_type.name.lower(),
+        idc=settings.host.idc,
+        location=settings.host.location,
+        ip=identity.ip,
+        port=upload_port,
+        download_port=upload_port,
+        seed_peer_cluster_id=SEED_PEER_CLUSTER,
+    )
 
 
 class ThisHost:
@@ -33,7 +63,7 @@ class ThisHost:
         self._settings, self._bandwidth = settings, Bandwidth(time.monotonic())
         self._fixed = Host(
             id=identity.host_id,
-            type=host_type(settings),
+            type=settings.host_type,
             hostname=identity.hostname,
             ip=identity.ip,
             port=upload_port,

@@ -22,7 +22,7 @@ from dragonfly.manager.seed_peers.service import SeedPeers
 from dragonfly.manager.settings import ManagerSettings
 from dragonfly.net.grpc_server import GrpcServer
 from dragonfly.net.http_server import StatusServer
-from dragonfly.settings.values import split_address
+from dragonfly.settings.values import joined_address, split_address
 from dragonfly.wire.pb import manager_pb2_grpc
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class ManagerService:
         manager_pb2_grpc.add_ManagerServicer_to_server(ManagerServicer(rooms), server.server)
         self._cleanup.push_async_callback(server.stop)
         self._cleanup.callback(keep_alive.stop)
-        self.grpc_port = server.listen(_address(settings.listen_ip, settings.port.start))
+        self.grpc_port = server.listen(joined_address(settings.listen_ip, settings.port.start))
         await server.start()
 
     async def _start_rest(self) -> None:
@@ -94,7 +94,3 @@ class ManagerService:
         server = StatusServer(*split_address(self._settings.metrics.addr))
         self._cleanup.push_async_callback(server.stop)
         self.metrics_port = await server.start()
-
-
-def _address(ip: str, port: int) -> str:
-    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"

@@ -52,6 +52,12 @@ def read_size(given: Any) -> Bytes:
     raise unwanted('a size such as "4MiB" or "50GB"')
 
 
+def _above_nothing(given: Bytes) -> Bytes:
+    if given == 0:
+        raise unwanted('bytes per second above 0, such as "100MB" (50GB or more is no limit)')
+    return given
+
+
 def _ip(given: str) -> str:
     try:
         return str(ipaddress.ip_address(given))
@@ -68,6 +74,11 @@ def split_address(text: str) -> tuple[str, int]:
     if match is None or not int(match[3]) < 65536:
         raise ValueError(f"not an address: {text!r}")
     return match[1] or match[2] or "0.0.0.0", int(match[3])
+
+
+def joined_address(host: str, port: int) -> str:
+    """`host:port`, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _address(given: str) -> str:
@@ -147,6 +158,8 @@ Rate = Annotated[float, Field(strict=True, gt=0)]
 Port = Annotated[int, Field(strict=True, ge=0, le=65535)]
 """0 lets the system choose."""
 Size = Annotated[Bytes, BeforeValidator(read_size)]
+Bandwidth = Annotated[Bytes, BeforeValidator(read_size), AfterValidator(_above_nothing)]
+"""Bytes per second."""
 Duration = Annotated[Seconds, BeforeValidator(read_duration)]
 Ip = Annotated[str, Field(strict=True), AfterValidator(_ip)]
 Address = Annotated[str, Field(strict=True), AfterValidator(_address)]

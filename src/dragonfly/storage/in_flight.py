@@ -153,7 +153,7 @@ class InFlight:
             self._changed.wait_for(lambda: self._is_kept or self._is_gone or not self._has_writer, timeout)
 
     def wait_beyond(self, count: Bytes, timeout: Seconds) -> Bytes:
-        """The watermark, once it is above `count` or the timeout is over.
+        """The watermark, once it is above `count`, the piece is kept or the timeout is over.
 
         Raises PieceNotFound where the task is gone, or no writer came within TAKEOVER_TIMEOUT of the last one's end.
         """

@@ -141,6 +141,8 @@ class PieceFollower(Protocol):
     def wait_beyond(self, count: Bytes, timeout: Seconds) -> Bytes:
         """How many bytes from the piece's first one may be read: more than `count`, or what there is at the timeout.
 
+        Returns as soon as the piece is kept, whatever `count` is. The whole length does not mean that it is kept: where
+        its last bytes are certain before the commit, they may be read before it, and the commit may still fail.
         Never less than it was. Raises PieceNotFound where the piece was given up and nobody else took it over at once.
         """
 

@@ -85,7 +85,7 @@ class LocalDaemon:
             "metrics": {"server": listen},
             "seedPeer": {"enable": is_seed},
             "dynconfig": {"path": str(dynconfig), "refreshInterval": "200ms"},
-            "scheduler": {"announceInterval": "300ms"},
+            "scheduler": {"announceInterval": "1s"},  # three missed ones lose a host: rare on a machine that is busy
         }
         self.settings = build(DaemonSettings, tree, extra, name).settings
         self.service = DaemonService(self.settings)

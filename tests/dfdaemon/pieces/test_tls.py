@@ -3,7 +3,6 @@
 import logging
 import socket
 import ssl
-from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +16,9 @@ from dragonfly.dfdaemon.pieces.client import PieceClient
 from dragonfly.dfdaemon.pieces.tls import PieceTls
 from dragonfly.errors import ParentUnreachable, PeerError, PieceNotFound, ServiceError
 from dragonfly.settings.shared import TlsFiles
+from dragonfly.storage.memory import MemoryStore
 from dragonfly.wire.vortex import ContentHead, PieceRequest
-from tests.services.memory_store import MemoryStore
-from tests.services.peers import (
+from tests.dfdaemon.pieces.peers import (
     CONTENT,
     DEADLINE,
     GEOMETRY,
@@ -29,6 +28,7 @@ from tests.services.peers import (
     ZERO,
     Serve,
     connected,
+    content,
     fetch,
     held,
     is_closed,
@@ -37,7 +37,6 @@ from tests.services.peers import (
     read_exactly,
     read_frame,
     run_all,
-    servers,
 )
 
 
@@ -82,24 +81,6 @@ def files(authority: trustme.CA, tmp_path: Path) -> Authority:
     return Authority(authority, tmp_path / "ours").write()
 
 
-@pytest.fixture
-def parent() -> Iterator[MemoryStore]:
-    with closing(new_store(filled=True)) as store:
-        yield store
-
-
-@pytest.fixture
-def child() -> Iterator[MemoryStore]:
-    with closing(new_store(filled=False)) as store:
-        yield store
-
-
-@pytest.fixture
-def serve() -> Iterator[Serve]:
-    with servers() as start:
-        yield start
-
-
 def client_with(tls: PieceTls | None) -> closing[PieceClient]:
     return closing(PieceClient(header_timeout=DEADLINE, body_silence=DEADLINE, tls=tls))
 
@@ -109,7 +90,7 @@ def test_a_task_crosses_under_tls(parent: MemoryStore, child: MemoryStore, serve
     with client_with(files.tls()) as client:
         for number in GEOMETRY.numbers():
             fetch(client, address, child, number)
-    assert child.content(KEY) == CONTENT
+    assert content(child) == CONTENT
 
 
 def test_many_children_cross_on_few_connections_under_tls(parent: MemoryStore, serve: Serve, files: Authority) -> None:
@@ -122,7 +103,7 @@ def test_many_children_cross_on_few_connections_under_tls(parent: MemoryStore, s
                 fetch(client, address, store, number)
 
         run_all([lambda store=store: download(store) for store in stores])
-        assert all(store.content(KEY) == CONTENT for store in stores)
+        assert all(content(store) == CONTENT for store in stores)
 
 
 def test_small_grants_and_a_pace_hold_under_tls(
@@ -265,7 +246,7 @@ def test_new_files_are_read_at_the_next_handshake(
         with client_with(files.tls()) as new:
             fetch(new, address, child, ONE)
         fetch(old, address, child, TWO)  # on the connection that stands
-    assert child.content(KEY) == CONTENT
+    assert content(child) == CONTENT
 
 
 def test_files_caught_in_the_midst_of_being_replaced_leave_the_last_ones_in_use(

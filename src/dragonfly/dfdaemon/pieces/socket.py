@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from dragonfly.core.model.units import Bytes, MiB, Seconds
+from dragonfly.settings.values import joined_address
 
 KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES = 5, 3, 3  # the reference's
 CONGESTION_CONTROL: Final = b"cubic"  # as the reference; bbr, a common default, halves several streams over loopback
@@ -83,8 +84,7 @@ def limit_waits(connection: socket.socket, option: int, seconds: Seconds) -> Non
 
 def text_of(address: Address) -> str:
     """`ip:port`, the way errors and logs name a peer."""
-    ip, port = address[:2]
-    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+    return joined_address(*address[:2])
 
 
 def family_of(ip: str) -> socket.AddressFamily:

@@ -9,13 +9,16 @@ from contextlib import ExitStack, contextmanager
 from threading import Thread
 from zlib import crc32
 
+from blake3 import blake3
+
 from dragonfly.core.model.ids import content_task_id, public_task
-from dragonfly.core.model.piece import PieceGeometry, PieceNumber
+from dragonfly.core.model.piece import LEAF_LENGTH, PieceGeometry, PieceNumber
 from dragonfly.core.model.units import Bytes, KiB, MiB
 from dragonfly.dfdaemon.pieces.client import PieceClient
 from dragonfly.dfdaemon.pieces.server import PieceServer
+from dragonfly.storage.memory import MemoryStore
+from dragonfly.storage.store import OriginFacts, PieceWriter, TaskStore
 from dragonfly.wire.vortex import AnswerDecoder, ContentHead, Frame, PieceRequest
-from tests.services.memory_store import MemoryStore, Writer
 
 DEADLINE = 20.0
 PIECE_LENGTH = MiB
@@ -32,8 +35,8 @@ def piece_bytes(number: int) -> bytes:
 
 
 def new_store(*, filled: bool) -> MemoryStore:
-    store = MemoryStore()
-    store.create(KEY, GEOMETRY)
+    store = MemoryStore(16 * MiB)
+    store.create(KEY, GEOMETRY, OriginFacts(url="http://origin.test/file"))
     if filled:
         for number in GEOMETRY.numbers():
             with store.claim(KEY, number) as writer:
@@ -43,19 +46,31 @@ def new_store(*, filled: bool) -> MemoryStore:
 
 
 def fetch(
-    client: PieceClient, address: tuple[str, int], child: MemoryStore, number: PieceNumber = ZERO, digest: str = ""
+    client: PieceClient, address: tuple[str, int], child: TaskStore, number: PieceNumber = ZERO, digest: str = ""
 ) -> None:
     with child.claim(KEY, number) as writer:
         fetch_into(client, address, writer, digest)
 
 
-def fetch_into(client: PieceClient, address: tuple[str, int], writer: Writer, digest: str = "") -> None:
+def fetch_into(client: PieceClient, address: tuple[str, int], writer: PieceWriter, digest: str = "") -> None:
     client.fetch(address, KEY.wire_id, writer, parent_id=PARENT, stopped=lambda: False, expected_digest=digest)
 
 
-def held(child: MemoryStore, number: PieceNumber = ZERO) -> bytes:
+def held(child: TaskStore, number: PieceNumber = ZERO) -> bytes:
     with child.open_piece(KEY, number) as reader:
         return os.pread(reader.fd, reader.piece.length, reader.position)
+
+
+def content(store: TaskStore) -> bytes:
+    """The whole file, of a store that has all its pieces."""
+    return b"".join(held(store, number) for number in GEOMETRY.numbers())
+
+
+def leaves_of(content: bytes) -> bytes:
+    """The hashes of a piece's leaves, one after the other."""
+    return b"".join(
+        blake3(content[start : start + LEAF_LENGTH]).digest() for start in range(0, len(content), LEAF_LENGTH)
+    )
 
 
 def connected(address: tuple[str, int]) -> socket.socket:
@@ -127,7 +142,7 @@ def servers() -> Iterator[Serve]:
     before = set(threading.enumerate())
     with ExitStack() as stack:
 
-        def start(store: MemoryStore, **options: object) -> tuple[str, int]:
+        def start(store: TaskStore, **options: object) -> tuple[str, int]:
             server = PieceServer(store, ip="127.0.0.1", port=0, **{"workers": 4, **options})  # type: ignore[arg-type]  # options of the call site
             port = server.start()
             stack.callback(server.stop)

@@ -33,10 +33,10 @@ from dragonfly.errors import (
     ServiceError,
 )
 from dragonfly.storage.disk import DiskStore
-from dragonfly.storage.store import OriginFacts
+from dragonfly.storage.memory import MemoryStore
+from dragonfly.storage.store import OriginFacts, PieceWriter
 from dragonfly.wire.vortex import ContentHead, PieceRequest, Refusal, RefusalCode, Tag
-from tests.services.memory_store import MemoryStore, Writer, leaves_of
-from tests.services.peers import (
+from tests.dfdaemon.pieces.peers import (
     CONTENT,
     DEADLINE,
     GEOMETRY,
@@ -53,12 +53,14 @@ from tests.services.peers import (
     answer_once_and_close,
     ask,
     connected,
+    content,
     fetch,
     fetch_into,
     hang_up,
     head_of,
     held,
     is_closed,
+    leaves_of,
     new_store,
     piece_bytes,
     read_exactly,
@@ -66,36 +68,10 @@ from tests.services.peers import (
     run_all,
     saying,
     sending,
-    servers,
     small_window,
     stay_silent,
     wait_until,
 )
-
-
-@pytest.fixture
-def parent() -> Iterator[MemoryStore]:
-    with closing(new_store(filled=True)) as store:
-        yield store
-
-
-@pytest.fixture
-def child() -> Iterator[MemoryStore]:
-    with closing(new_store(filled=False)) as store:
-        yield store
-
-
-@pytest.fixture
-def serve() -> Iterator[Serve]:
-    with servers() as start:
-        yield start
-
-
-@pytest.fixture
-def client() -> Iterator[PieceClient]:
-    with closing(PieceClient(header_timeout=DEADLINE, body_silence=DEADLINE)) as made:
-        yield made
-
 
 # --- our server and our client
 
@@ -107,7 +83,7 @@ def test_a_whole_task_crosses_and_both_ends_agree(
     address = serve(parent, on_upload=lambda key, length: uploads.append((key, length)))
     for number in GEOMETRY.numbers():
         fetch(client, address, child, number)
-    assert child.content(KEY) == CONTENT
+    assert content(child) == CONTENT
     assert [piece.digest for piece in child.pieces(KEY)] == [piece.digest for piece in parent.pieces(KEY)]
     assert {piece.parent_id for piece in child.pieces(KEY)} == {PARENT}
     with connected(address):  # the last upload is told after its last byte: by now, or when the server stops
@@ -124,7 +100,7 @@ def test_many_children_at_once_get_their_own_pieces(parent: MemoryStore, serve: 
             fetch(client, address, store, number)
 
     run_all([lambda store=store: download(store) for store in stores])
-    assert all(store.content(KEY) == CONTENT for store in stores)
+    assert all(content(store) == CONTENT for store in stores)
     for store in stores:
         store.close()
 
@@ -259,7 +235,7 @@ GROWING_DIGEST = f"crc32:{crc32(piece_bytes(0))}"
 
 
 @contextmanager
-def growing(store: MemoryStore, digest: str = GROWING_DIGEST) -> Iterator[Writer]:
+def growing(store: MemoryStore, digest: str = GROWING_DIGEST) -> Iterator[PieceWriter]:
     """Piece 0 on its way from a parent that named its leaves and its digest; its first leaf is here."""
     content = piece_bytes(0)
     with store.claim(KEY, ZERO) as writer:
@@ -268,7 +244,7 @@ def growing(store: MemoryStore, digest: str = GROWING_DIGEST) -> Iterator[Writer
         yield writer
 
 
-def rest_of(writer: Writer) -> memoryview:
+def rest_of(writer: PieceWriter) -> memoryview:
     return memoryview(piece_bytes(0))[writer.length - writer.remaining :]
 
 
@@ -315,7 +291,8 @@ def test_a_piece_grows_through_a_chain_of_peers(child: MemoryStore, serve: Serve
 def is_growing(store: MemoryStore) -> bool:
     """Whether the first leaf of piece 0 is certain here."""
     try:
-        return store.follow_piece(KEY, ZERO).wait_beyond(0, 0.0) >= LEAF_LENGTH
+        with store.follow_piece(KEY, ZERO) as follower:
+            return follower.wait_beyond(0, 0.0) >= LEAF_LENGTH
     except PieceNotFound:
         return False
 
@@ -629,7 +606,7 @@ def test_a_parent_that_closes_after_each_answer_is_never_asked_ahead(client: Pie
         stores = [stack.enter_context(closing(new_store(filled=False))) for _ in range(12)]
 
         run_all([lambda store=store: fetch_all(client, address, store) for store in stores])
-        assert all(store.content(KEY) == CONTENT for store in stores)
+        assert all(content(store) == CONTENT for store in stores)
 
 
 def fetch_all(client: PieceClient, address: tuple[str, int], store: MemoryStore) -> None:
@@ -647,7 +624,7 @@ def test_few_connections_carry_many_downloads(parent: MemoryStore, serve: Serve)
     with closing(PieceClient(max_lanes=2)) as client, ExitStack() as stack:
         stores = [stack.enter_context(closing(new_store(filled=False))) for _ in range(12)]
         run_all([lambda store=store: fetch_all(client, address, store) for store in stores])
-        assert all(store.content(KEY) == CONTENT for store in stores)
+        assert all(content(store) == CONTENT for store in stores)
         wait_until(lambda: descriptors_of_sockets() <= before + 2 * 2)  # both ends of both
 
 

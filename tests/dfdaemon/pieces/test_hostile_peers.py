@@ -8,7 +8,6 @@ import resource
 import select
 import socket
 import tracemalloc
-from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from threading import Event
@@ -29,6 +28,8 @@ from dragonfly.errors import (
     PieceLengthMismatch,
     ProtocolViolation,
 )
+from dragonfly.storage.leaves import root_of
+from dragonfly.storage.memory import MemoryStore
 from dragonfly.wire.vortex import (
     MAX_VALUE,
     AnswerDecoder,
@@ -39,8 +40,7 @@ from dragonfly.wire.vortex import (
     RefusalCode,
     RequestDecoder,
 )
-from tests.services.memory_store import MemoryStore, leaves_of, root_of
-from tests.services.peers import (
+from tests.dfdaemon.pieces.peers import (
     DEADLINE,
     GEOMETRY,
     KEY,
@@ -61,41 +61,16 @@ from tests.services.peers import (
     head_of,
     held,
     is_closed,
+    leaves_of,
     new_store,
     piece_bytes,
     read_exactly,
     read_frame,
     saying,
     sending,
-    servers,
     small_window,
     stay_silent,
 )
-
-
-@pytest.fixture
-def parent() -> Iterator[MemoryStore]:
-    with closing(new_store(filled=True)) as store:
-        yield store
-
-
-@pytest.fixture
-def child() -> Iterator[MemoryStore]:
-    with closing(new_store(filled=False)) as store:
-        yield store
-
-
-@pytest.fixture
-def serve() -> Iterator[Serve]:
-    with servers() as start:
-        yield start
-
-
-@pytest.fixture
-def client() -> Iterator[PieceClient]:
-    with closing(PieceClient(header_timeout=DEADLINE, body_silence=DEADLINE)) as made:
-        yield made
-
 
 # --- a hostile child: attack 43
 
@@ -486,18 +461,19 @@ def test_a_parent_may_stall_at_any_byte(child: MemoryStore, length: int) -> None
         fetch(hasty, address, child, TWO)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None)
 @given(st.binary(min_size=1, max_size=300), st.integers(0, 120))
-def test_whatever_a_parent_sends_ends_in_an_error_that_names_it_or_in_the_piece(
-    child: MemoryStore, data: bytes, position: int
-) -> None:
+def test_whatever_a_parent_sends_ends_in_an_error_that_names_it_or_in_the_piece(data: bytes, position: int) -> None:
     whole = head_of(2).encode() + piece_bytes(2)
     damaged = whole[:position] + data + whole[position + len(data) :]
-    with closing(PieceClient()) as client, FakeParent([sending(damaged)]) as address:
+    with (
+        closing(new_store(filled=False)) as child,
+        closing(PieceClient()) as client,
+        FakeParent([sending(damaged)]) as address,
+    ):
         named = list[object]()
         try:
             fetch(client, address, child, TWO, about(piece_bytes(2)))
         except PeerError as error:
             named.append(error.facts["address"])
         assert named == [f"127.0.0.1:{address[1]}"] or held(child, TWO) == piece_bytes(2)
-        child.task(KEY).pieces.clear()
