@@ -42,8 +42,6 @@ from dragonfly.storage.leaves import root_of
 from dragonfly.storage.store import StoredTask, TaskStore
 from dragonfly.telemetry.metrics import DaemonMetrics
 
-__all__ = ["Flight", "FlightDeck", "LengthKnown", "ParentWatch", "PieceArrived", "SchedulerTalk"]
-
 log = logging.getLogger(__name__)
 
 LET_GO_TIMEOUT: Seconds = 5.0  # for threads in the middle of a piece

@@ -14,9 +14,9 @@ from dragonfly.core.model.units import Seconds
 from dragonfly.dfdaemon import answers
 from dragonfly.dfdaemon.counting import counted
 from dragonfly.dfdaemon.engine import Engine
-from dragonfly.dfdaemon.flight import LengthKnown, PieceArrived
 from dragonfly.dfdaemon.merge import merged
 from dragonfly.dfdaemon.request import DownloadRequest
+from dragonfly.dfdaemon.updates import LengthKnown, PieceArrived
 from dragonfly.errors import DragonflyError, TaskNotFound
 from dragonfly.net.grpc_server import Context
 from dragonfly.storage.store import StoredTask
