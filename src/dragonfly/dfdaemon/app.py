@@ -111,6 +111,7 @@ class DaemonService:
         self._schedulers = SchedulerLink(
             addresses, self._describe, self._channels, announce_interval, lambda: held_tasks(self._store)
         )
+        running.push_async_callback(self._schedulers.close)
         self._collector = Collector(self._store, settings.gc.policy, settings.gc.interval, self._evicted)
         announcer = HostAnnouncer(self._schedulers, announce_interval)
         addresses.on_change = announcer.wake

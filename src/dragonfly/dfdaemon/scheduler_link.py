@@ -9,11 +9,12 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterat
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
-from dragonfly.core.model.ids import HostId, TaskId
+from dragonfly.core.model.ids import HostId, PeerId, TaskId
 from dragonfly.core.model.task import HeldTask
 from dragonfly.core.model.units import Seconds
 from dragonfly.core.placement.hashring import HashRing
-from dragonfly.errors import DragonflyError, SchedulerUnreachable
+from dragonfly.dfdaemon.lines import Line, SharedStream, own_line, silent
+from dragonfly.errors import DragonflyError, InternalFailure, SchedulerUnreachable, UnsupportedFeature
 from dragonfly.net.channels import ChannelPool
 from dragonfly.net.grpc_client import CONNECT_TIMEOUT, UNARY_TIMEOUT
 from dragonfly.wire.announce import HELD_TASKS_PER_MESSAGE, SCHEDULER_VERSION, WANTS_HELD_TASKS, held_task_to_pb
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ANNOUNCE_TIMEOUT: Seconds = 5.0  # a scheduler that takes longer for one message serves nobody
+ALONE_TIME: Seconds = 300.0  # until a scheduler is asked anew whether it takes all peers on one stream
 SCHEDULERS_PER_TASK = 2  # which are told of a held task: the one it belongs to, and the next one, which stands in
 
 
@@ -81,6 +83,9 @@ class SchedulerLink:
         self._held = held
         self._told: dict[str, tuple[str, ...]] = {}  # those told of held tasks, with the schedulers there were then
         self._silences: dict[str, Silence] = {}
+        self._streams: dict[str, SharedStream] = {}
+        self._serving: set[asyncio.Task[None]] = set()
+        self._alone_until: dict[str, Seconds] = {}  # by the loop's clock: schedulers that know no shared streams
 
     def addresses_for(self, task_id: TaskId) -> tuple[str, ...]:
         """The task's scheduler first, then those that stand in for it. Raises SchedulerUnreachable if none is known."""
@@ -92,6 +97,63 @@ class SchedulerLink:
     def silence(self, address: str) -> "Silence":
         """Whether a scheduler takes our announcements; one that does not is not to be waited for, connected or not."""
         return self._silences.setdefault(address, Silence())
+
+    @asynccontextmanager
+    async def line(self, address: str, peer_id: PeerId) -> AsyncIterator[Line]:
+        """A conversation of one peer with a scheduler that is there, until the end of the block.
+
+        Beside those of this daemon's other peers where the scheduler takes that. gRPC's errors within come out as ours.
+        """
+        stream = await self._shared_stream(address)
+        if stream is not None:
+            with stream.line(peer_id) as line:
+                yield line
+        else:
+            async with self.stub(address) as scheduler, own_line(scheduler, address, peer_id) as line:
+                yield line
+
+    async def _shared_stream(self, address: str) -> SharedStream | None:
+        """The stream of all peers; None where the scheduler does not know such, or is silent."""
+        now = asyncio.get_running_loop().time()
+        if self.silence(address).is_on or self._alone_until.get(address, 0.0) > now:
+            return None
+        stream = self._streams.get(address)
+        if stream is None:
+            stream = self._streams[address] = SharedStream(address, self._host().id)
+            serving = asyncio.create_task(self._serve(stream), name=f"peers at scheduler {address}")
+            self._serving.add(serving)
+            serving.add_done_callback(self._serving.discard)
+        try:
+            await stream.opened()
+        except UnsupportedFeature:
+            self._alone_until[address] = now + ALONE_TIME
+            return None
+        return stream
+
+    async def _serve(self, stream: SharedStream) -> None:
+        """Keep one stream until it breaks or falls silent; the next one who needs it has a new one made."""
+        address = stream.address
+        error: DragonflyError = silent(address)
+        try:
+            with self.silence(address).heard_by(_cancelling_this_task()):
+                async with self.stub(address) as scheduler:
+                    await stream.run(scheduler)
+            error = SchedulerUnreachable(address=address, reason="it ended the conversation")
+        except DragonflyError as failure:
+            error = failure
+        except Exception as failure:  # whatever it was, no peer must wait for this stream
+            log.exception("the stream to scheduler %s broke", address)
+            error = InternalFailure(reason=type(failure).__name__)
+        finally:
+            if self._streams.get(address) is stream:
+                del self._streams[address]
+            stream.over(error)
+
+    async def close(self) -> None:
+        """Hang up on every scheduler."""
+        for serving in self._serving:
+            serving.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
 
     @asynccontextmanager
     async def stub(self, address: str) -> AsyncIterator["SchedulerAsyncStub"]:
@@ -166,6 +228,12 @@ class SchedulerLink:
         """Let the task's scheduler forget that this host holds it. Raises SchedulerUnreachable."""
         async with self.stub(self.addresses_for(TaskId(request.task_id))[0]) as scheduler:
             await scheduler.DeleteTask(request, timeout=UNARY_TIMEOUT)
+
+
+def _cancelling_this_task() -> Callable[[], object]:
+    task = asyncio.current_task()
+    assert task is not None
+    return task.cancel
 
 
 async def _quietly(call: Coroutine[object, object, None]) -> None:

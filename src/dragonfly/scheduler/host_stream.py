@@ -1,0 +1,183 @@
+"""AnnouncePeers: the conversations of all peers of one host on one stream, whose messages carry whatever waits.
+
+Each peer's conversation is the one of `announce`; here is only who gets which message. What is wrong with one peer's
+messages ends that peer. A peer's answers wait in its own `PeerStream`, which is bounded: a host that does not read
+loses its peers one by one, each when it is owed too much. When the stream breaks, all of them have left.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator
+from functools import partial
+
+from dragonfly.core.model.ids import HostId
+from dragonfly.core.model.units import Bytes, MiB
+from dragonfly.errors import DragonflyError, InternalFailure, Overloaded, SchedulerUnreachable
+from dragonfly.scheduler.announce import first_message, hear_out, register, report
+from dragonfly.scheduler.shell import Shell
+from dragonfly.scheduler.stream import PeerStream
+from dragonfly.wire.announce import Request, end_to_pb
+from dragonfly.wire.convert import checked_identifier
+from dragonfly.wire.pb import scheduler_pb2
+
+log = logging.getLogger(__name__)
+
+Reports = scheduler_pb2.PeerReports
+Answers = scheduler_pb2.PeerAnswers
+
+MAX_ANSWERS_LENGTH: Bytes = MiB  # of one message, but for its last answer
+MAX_REFUSALS = 1000  # that a host leaves unread before it is not worth hearing
+
+
+class HostStreams:
+    """The streams there are, by their hosts; of several of one host the latest, for it has come back."""
+
+    def __init__(self) -> None:
+        self._by_host: dict[HostId, HostStream] = {}
+        self._all: set[HostStream] = set()
+
+    async def serve(self, shell: Shell, messages: AsyncIterator[Reports]) -> AsyncIterator[Answers]:
+        """Serve one host's stream until the host ends it, or it breaks. Raises InvalidInput where it names no host."""
+        first = await first_message(messages)
+        host = HostStream(shell, HostId(checked_identifier("host id", first.host_id)))
+        self._all.add(host)
+        self._by_host[host.host_id] = host
+        reader = asyncio.create_task(_read(host, first, messages), name=f"peers of host {host.host_id}")
+        try:
+            async for answers in host.answers():
+                yield answers
+        finally:
+            self._all.discard(host)
+            if self._by_host.get(host.host_id) is host:
+                del self._by_host[host.host_id]
+            host.close()
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+
+    def drain(self) -> None:
+        """Take no more peers, and end each stream with its last peer: this scheduler stops."""
+        for host in self._all:
+            host.drain()
+
+
+async def _read(host: "HostStream", first: Reports, messages: AsyncIterator[Reports]) -> None:
+    try:
+        await host.hear(first)
+        async for message in messages:
+            await host.hear(message)
+        host.end(None)
+    except DragonflyError as error:
+        log.info("host %s broke the protocol: %s", host.host_id, error)
+        host.end(error)
+    except Exception as error:  # the writer must not wait for a reader that is gone
+        log.exception("the stream of host %s broke", host.host_id)
+        host.end(InternalFailure(reason=type(error).__name__))
+
+
+class HostStream:
+    """The peers of one host that talk on one stream."""
+
+    def __init__(self, shell: Shell, host_id: HostId) -> None:
+        self.host_id = host_id
+        self._shell = shell
+        self._peers: dict[str, PeerStream] = {}
+        self._changed_peers: dict[str, None] = {}  # in the order in which they changed
+        self._refusals: deque[scheduler_pb2.PeerAnswer] = deque()
+        self._changed = asyncio.Event()
+        self._is_ended = False
+        self._error: DragonflyError | None = None
+
+    async def hear(self, message: Reports) -> None:
+        """Take in what peers report. Raises Overloaded where the host leaves too much unread."""
+        for spoken in message.reports:
+            match spoken.WhichOneof("report"):
+                case "request":
+                    await self._hear_request(spoken.request)
+                case "finished_peer_id" if stream := self._peers.get(spoken.finished_peer_id):
+                    hear_out(self._shell, stream)
+                case "gone_peer_id" if stream := self._peers.pop(spoken.gone_peer_id, None):
+                    self._shell.close(stream)
+                    self._changed.set()  # the last one may have been waited for
+
+    async def _hear_request(self, request: Request) -> None:
+        peer_id = request.peer_id
+        try:
+            if (stream := self._peers.get(peer_id)) is not None:
+                await report(self._shell, stream, request)
+                return
+            if self._is_ended:
+                raise SchedulerUnreachable(address="its address", reason="it is stopping")
+            changed = partial(self._peer_changed, peer_id)
+            self._peers[peer_id] = await register(self._shell, request, changed, self.host_id)
+        except DragonflyError as error:
+            log.info("peer %s of host %s broke the protocol: %s", peer_id, self.host_id, error)
+            self._refuse(peer_id, error)
+        except Exception as error:  # a defect met by one peer's message must not take its neighbours' stream away
+            log.exception("could not hear peer %s", peer_id)
+            self._refuse(peer_id, InternalFailure(reason=type(error).__name__))
+
+    def _refuse(self, peer_id: str, error: DragonflyError) -> None:
+        """End a peer whatever it was, and however far it came."""
+        if (stream := self._peers.get(peer_id)) is not None:
+            stream.end(error)
+            return
+        if len(self._refusals) >= MAX_REFUSALS:
+            raise Overloaded(reason="the host does not read its answers")
+        self._refusals.append(scheduler_pb2.PeerAnswer(peer_id=peer_id, end=end_to_pb(error)))
+        self._changed.set()
+
+    def _peer_changed(self, peer_id: str) -> None:
+        self._changed_peers[peer_id] = None
+        self._changed.set()
+
+    def drain(self) -> None:
+        """Take no more peers, and end with the last one."""
+        self._is_ended = True
+        self._changed.set()
+
+    def end(self, error: DragonflyError | None) -> None:
+        """The host says no more: its peers are heard out, unless there was an error."""
+        self._is_ended, self._error = True, error
+        for stream in self._peers.values():
+            hear_out(self._shell, stream)
+        self._changed.set()
+
+    def close(self) -> None:
+        """The stream is over: whoever was not ended before has left."""
+        for stream in self._peers.values():
+            self._shell.close(stream)
+        self._peers.clear()
+
+    async def answers(self) -> AsyncIterator[Answers]:
+        """Messages of what waits, until the host has ended and its peers were. Raises the error it was ended with."""
+        while True:
+            if self._error is not None:
+                raise self._error
+            if self._changed_peers or self._refusals:
+                if (answers := self._batch()).answers:
+                    yield answers
+            elif self._is_ended and not self._peers:
+                return
+            else:
+                self._changed.clear()
+                await self._changed.wait()
+
+    def _batch(self) -> Answers:
+        answers, length = Answers(), 0
+        while self._refusals:
+            answers.answers.append(self._refusals.popleft())
+        while self._changed_peers and length < MAX_ANSWERS_LENGTH:
+            peer_id = next(iter(self._changed_peers))
+            if (stream := self._peers.get(peer_id)) is None:
+                del self._changed_peers[peer_id]
+            elif (response := stream.take()) is not None:
+                answers.answers.add(peer_id=peer_id, response=response)
+                length += response.ByteSize()
+            else:
+                del self._changed_peers[peer_id]
+                if stream.is_over:
+                    answers.answers.add(peer_id=peer_id, end=end_to_pb(stream.error))
+                    del self._peers[peer_id]
+                    self._shell.close(stream)
+        return answers
