@@ -15,10 +15,10 @@ from dragonfly.core.model.ids import HostId, PeerId
 from dragonfly.core.model.units import MiB
 from dragonfly.dfdaemon.lines import Line
 from dragonfly.dfdaemon.scheduler_link import SchedulerLink
-from dragonfly.errors import DragonflyError, HostUnknown, InvalidInput, SchedulerUnreachable
+from dragonfly.errors import DragonflyError, HostUnknown, InvalidInput, Overloaded, SchedulerUnreachable
 from dragonfly.net.channels import ChannelPool
 from dragonfly.scheduler.app import SchedulerService
-from dragonfly.scheduler.host_stream import MAX_REFUSALS
+from dragonfly.scheduler.host_stream import MAX_REFUSALS, ip_of
 from dragonfly.scheduler.settings import SchedulerSettings
 from dragonfly.wire.announce import error_from_end
 from dragonfly.wire.convert import host_to_pb
@@ -365,3 +365,88 @@ async def test_an_idle_stream_does_not_hold_up_a_scheduler_that_stops(tmp_path: 
         before = asyncio.get_running_loop().time()
         await service.stop()
         assert asyncio.get_running_loop().time() - before < 0.9
+
+
+# --- seeds
+
+
+class Seed:
+    """A seed daemon's part: fetches what it is asked for, as the test says."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.asked: list[common_pb2.Download] = []
+        self._error = error
+
+    async def fetch(self, download: common_pb2.Download) -> None:
+        self.asked.append(download)
+        if self._error is not None:
+            raise self._error
+
+
+@asynccontextmanager
+async def seed_at(port: int, seed: Seed, ip: str = "127.0.0.1") -> AsyncIterator[SchedulerLink]:
+    """A seed that no call reaches: its gRPC port is none."""
+    host = Host(id=HostId("seed"), type=HostType.SUPER, hostname="seed", ip=ip, port=1)
+    channels = ChannelPool()
+    link = SchedulerLink(tuple, lambda: host_to_pb(host), channels, 5.0, fetch=seed.fetch)
+    await link.announce_host(f"127.0.0.1:{port}")
+    yield link
+    await link.close()
+    await channels.close()
+
+
+async def reason_after_seeding(service: SchedulerService, **download: Any) -> str:
+    """Why the scheduler sends a child of the host h to the origin, after its seed did what it does."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{service.port}") as channel:
+        stub: Any = scheduler_pb2_grpc.SchedulerStub(channel)
+        await stub.AnnounceHost(announcement())
+        host = HostCall(stub)
+        await host.send(registration("a", **download))
+        async with asyncio.timeout(PATIENCE):
+            answers = await host.call.read()
+    return str(answers.answers[0].response.need_back_to_source_response.description)
+
+
+async def test_a_seed_is_woken_on_its_stream_with_what_a_call_would_have_told_it(tmp_path: Path) -> None:
+    seed = Seed()
+    async with scheduler(tmp_path) as service, seed_at(service.port, seed):
+        reason = await reason_after_seeding(
+            service, request_header={"Authorization": "secret"}, output_path="/out", range={"start": 0, "length": 7}
+        )
+    [asked] = seed.asked
+    assert (asked.url, asked.request_header["Authorization"]) == ("http://origin.test/file", "secret")
+    assert asked.need_back_to_source
+    assert not asked.HasField("output_path")
+    assert "without asking" in reason
+
+
+async def test_what_a_seed_failed_with_comes_back_in_its_words(tmp_path: Path) -> None:
+    async with scheduler(tmp_path) as service, seed_at(service.port, Seed(Overloaded(reason="no room for it"))):
+        assert "no room for it" in await reason_after_seeding(service)
+
+
+async def test_a_defect_of_a_seed_ends_its_fetch(tmp_path: Path) -> None:
+    async with scheduler(tmp_path) as service, seed_at(service.port, Seed(ZeroDivisionError())):
+        assert "ZeroDivisionError" in await reason_after_seeding(service)
+
+
+async def test_a_seed_whose_stream_breaks_is_given_up(tmp_path: Path) -> None:
+    class Stuck(Seed):
+        async def fetch(self, download: common_pb2.Download) -> None:
+            link.silence(f"127.0.0.1:{service.port}").begin()
+            await asyncio.Event().wait()
+
+    async with scheduler(tmp_path) as service, seed_at(service.port, Stuck()) as link:
+        assert "its stream broke" in await reason_after_seeding(service)
+
+
+async def test_a_stream_from_elsewhere_than_the_seed_said_is_not_told_what_to_fetch(tmp_path: Path) -> None:
+    seed = Seed()
+    async with scheduler(tmp_path) as service, seed_at(service.port, seed, ip="127.0.0.2"):
+        assert "127.0.0.2:1" in await reason_after_seeding(service)
+    assert not seed.asked
+
+
+def test_callers_are_known_by_their_addresses() -> None:
+    names = ("ipv4:10.0.0.1:4711", "ipv6:%5B::1%5D:4711", "ipv6:[2001:db8::7]:1", "unix:/run/x.sock", "")
+    assert [ip_of(name) for name in names] == ["10.0.0.1", "::1", "2001:db8::7", "", ""]

@@ -109,7 +109,12 @@ class DaemonService:
         addresses = SchedulerAddresses(self._lookup(), settings.dynconfig.refresh_interval)
         announce_interval = settings.scheduler.announce_interval
         self._schedulers = SchedulerLink(
-            addresses, self._describe, self._channels, announce_interval, lambda: held_tasks(self._store)
+            addresses,
+            self._describe,
+            self._channels,
+            announce_interval,
+            lambda: held_tasks(self._store),
+            self._fetch_for_swarm if self._identity.is_seed else None,
         )
         running.push_async_callback(self._schedulers.close)
         self._collector = Collector(self._store, settings.gc.policy, settings.gc.interval, self._evicted)
@@ -120,9 +125,8 @@ class DaemonService:
         upload = GrpcServer(service_names=["dfdaemon.v2.DfdaemonUpload"], observe=CallCounter(metrics))
         upload_port = upload.listen(f"{_bracketed(settings.upload.server.ip)}:{settings.upload.server.port}")
         self._host = ThisHost(settings, self._identity, upload_port)
-        add_DfdaemonUploadServicer_to_server(
-            UploadService(engine, piece_port, self._describe, settings.upload.share_unversioned), upload.server
-        )
+        self._uploads = UploadService(engine, piece_port, self._describe, settings.upload.share_unversioned)
+        add_DfdaemonUploadServicer_to_server(self._uploads, upload.server)
         socket_path = settings.download.server.socket_path
         download = GrpcServer(service_names=["dfdaemon.v2.DfdaemonDownload"], observe=CallCounter(metrics))
         download.listen(local_socket.prepare(socket_path))
@@ -202,6 +206,9 @@ class DaemonService:
             serves_stale=settings.storage.serve_stale,
         )
         return Engine(self._identity, self._store, sources, deck, policy)
+
+    async def _fetch_for_swarm(self, download: common_pb2.Download) -> None:
+        await self._uploads.fetch(download)
 
     def _make_room_from_thread(self, needed: Bytes) -> bool:
         return asyncio.run_coroutine_threadsafe(self._collector.make_room(needed), self._loop).result()

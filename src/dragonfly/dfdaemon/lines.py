@@ -7,7 +7,7 @@ concern of this module.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -166,10 +166,13 @@ class SharedLine:
 
 
 class SharedStream:
-    """One AnnouncePeers call, from when it is made until it breaks; then all its lines do."""
+    """One AnnouncePeers call, from when it is made until it breaks; then all its lines do.
 
-    def __init__(self, address: str, host_id: str) -> None:
-        self.address = address
+    `on_fetch` takes what the scheduler asks this host to fetch; only seeds have it.
+    """
+
+    def __init__(self, address: str, host_id: str, on_fetch: "OnFetch | None" = None) -> None:
+        self.address, self._on_fetch = address, on_fetch
         self.error: DragonflyError | None = None  # why it is over
         self._host_id = host_id
         self._lines: dict[str, SharedLine] = {}
@@ -229,7 +232,8 @@ class SharedStream:
     async def _write(self, call: Call) -> None:
         """Pass on what waits, in as few messages as it takes; a call that is broken tells its reader why."""
         try:
-            await call.write(scheduler_pb2.PeerReports(host_id=self._host_id))
+            takes_fetches = self._on_fetch is not None
+            await call.write(scheduler_pb2.PeerReports(host_id=self._host_id, takes_fetches=takes_fetches))
             while True:
                 await self._has_reports.wait()
                 self._has_reports.clear()
@@ -249,6 +253,9 @@ class SharedStream:
     def _hear(self, answers: scheduler_pb2.PeerAnswers | None) -> None:
         if answers is None:  # gRPC could not read it
             raise ProtocolViolation(address=self.address, reason="a message that makes no sense")
+        if self._on_fetch is not None:
+            for fetch in answers.fetches:
+                self._on_fetch(self, fetch)
         for answer in answers.answers:
             line = self._lines.get(answer.peer_id)
             if line is None:  # its peer hung up
@@ -258,3 +265,6 @@ class SharedStream:
             else:
                 del self._lines[answer.peer_id]
                 line.end(error_from_end(answer.end))
+
+
+OnFetch = Callable[[SharedStream, scheduler_pb2.SeedFetch], None]

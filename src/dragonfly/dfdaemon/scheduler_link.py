@@ -5,7 +5,7 @@ Every call has a deadline; a scheduler that is slow, refuses or is away raises, 
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,13 @@ from dragonfly.dfdaemon.lines import Line, SharedStream, own_line, silent
 from dragonfly.errors import DragonflyError, InternalFailure, SchedulerUnreachable, UnsupportedFeature
 from dragonfly.net.channels import ChannelPool
 from dragonfly.net.grpc_client import CONNECT_TIMEOUT, UNARY_TIMEOUT
-from dragonfly.wire.announce import HELD_TASKS_PER_MESSAGE, SCHEDULER_VERSION, WANTS_HELD_TASKS, held_task_to_pb
+from dragonfly.wire.announce import (
+    HELD_TASKS_PER_MESSAGE,
+    SCHEDULER_VERSION,
+    WANTS_HELD_TASKS,
+    end_to_pb,
+    held_task_to_pb,
+)
 from dragonfly.wire.pb import common_pb2, scheduler_pb2
 from dragonfly.wire.pb.scheduler_pb2_grpc import SchedulerStub
 
@@ -34,6 +40,9 @@ SCHEDULERS_PER_TASK = 2  # which are told of a held task: the one it belongs to,
 def nothing_held() -> Iterable[HeldTask]:
     """Of a daemon that keeps no tasks."""
     return ()
+
+
+Fetch = Callable[[common_pb2.Download], Awaitable[None]]
 
 
 class Silence:
@@ -68,6 +77,9 @@ class SchedulerLink:
     `held` names the finished tasks this host has and shares; it may block, and is called on a thread. A scheduler of
     ours is told of them when this daemon first speaks to it, when it does not know this host (it has restarted), and
     when the list of schedulers, and so who answers for which task, has changed.
+
+    `fetch` brings what a scheduler asks for here, and raises what that failed with. With it, every scheduler of ours
+    that takes an announcement has a stream to ask on.
     """
 
     def __init__(
@@ -77,14 +89,15 @@ class SchedulerLink:
         channels: ChannelPool,
         announce_interval: Seconds,
         held: Callable[[], Iterable[HeldTask]] = nothing_held,
+        fetch: Fetch | None = None,
     ) -> None:
         self.addresses = addresses
         self._host, self._channels, self._interval = host, channels, announce_interval
-        self._held = held
+        self._held, self._fetch = held, fetch
         self._told: dict[str, tuple[str, ...]] = {}  # those told of held tasks, with the schedulers there were then
         self._silences: dict[str, Silence] = {}
         self._streams: dict[str, SharedStream] = {}
-        self._serving: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._alone_until: dict[str, Seconds] = {}  # by the loop's clock: schedulers that know no shared streams
 
     def addresses_for(self, task_id: TaskId) -> tuple[str, ...]:
@@ -114,15 +127,18 @@ class SchedulerLink:
 
     async def _shared_stream(self, address: str) -> SharedStream | None:
         """The stream of all peers; None where the scheduler does not know such, or is silent."""
+        return None if self.silence(address).is_on else await self._opened_stream(address)
+
+    async def _opened_stream(self, address: str) -> SharedStream | None:
+        """The stream there is, or a new one; None where the scheduler does not know such."""
         now = asyncio.get_running_loop().time()
-        if self.silence(address).is_on or self._alone_until.get(address, 0.0) > now:
+        if self._alone_until.get(address, 0.0) > now:
             return None
         stream = self._streams.get(address)
         if stream is None:
-            stream = self._streams[address] = SharedStream(address, self._host().id)
-            serving = asyncio.create_task(self._serve(stream), name=f"peers at scheduler {address}")
-            self._serving.add(serving)
-            serving.add_done_callback(self._serving.discard)
+            on_fetch = self._begin_fetch if self._fetch is not None else None
+            stream = self._streams[address] = SharedStream(address, self._host().id, on_fetch)
+            self._spawn(self._serve(stream), f"peers at scheduler {address}")
         try:
             await stream.opened()
         except UnsupportedFeature:
@@ -149,11 +165,33 @@ class SchedulerLink:
                 del self._streams[address]
             stream.over(error)
 
+    def _begin_fetch(self, stream: SharedStream, fetch: scheduler_pb2.SeedFetch) -> None:
+        self._spawn(self._fetch_for(stream, fetch), f"fetch {fetch.call} for scheduler {stream.address}")
+
+    async def _fetch_for(self, stream: SharedStream, fetch: scheduler_pb2.SeedFetch) -> None:
+        """Bring what a scheduler asks for, and tell it how that ended, if it is still there."""
+        assert self._fetch is not None
+        error: DragonflyError | None = None
+        try:
+            await self._fetch(fetch.download)
+        except DragonflyError as failure:
+            error = failure
+        except Exception as failure:  # the scheduler waits for an end, whatever it is
+            log.exception("a fetch for scheduler %s broke", stream.address)
+            error = InternalFailure(reason=type(failure).__name__)
+        end = scheduler_pb2.SeedFetchEnd(call=fetch.call, end=end_to_pb(error))
+        stream.send(scheduler_pb2.PeerReport(fetch_end=end))
+
+    def _spawn(self, work: Coroutine[object, object, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     async def close(self) -> None:
         """Hang up on every scheduler."""
-        for serving in self._serving:
-            serving.cancel()
-        await asyncio.gather(*self._serving, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     @asynccontextmanager
     async def stub(self, address: str) -> AsyncIterator["SchedulerAsyncStub"]:
@@ -177,6 +215,8 @@ class SchedulerLink:
             said = dict(await call.trailing_metadata() or ())
             if said.get(WANTS_HELD_TASKS) == "1":
                 self._told.pop(address, None)
+            if SCHEDULER_VERSION in said and self._fetch is not None:
+                await self._opened_stream(address)
             if SCHEDULER_VERSION not in said or self._told.get(address) == known:
                 return
             held = await asyncio.to_thread(self._held_for, address, known)

@@ -49,8 +49,9 @@ class SchedulerService:
             self._config = with_dynconfig(self._config, from_file(Path(settings.dyn_config.path)))
         machine = Scheduler(self._config, Random())
         self._channels = ChannelPool()
-        seeds = SeedClient(self._channels, settings.seed_peer.task_download_timeout)
         self._host_streams = HostStreams()
+        timeout = settings.seed_peer.task_download_timeout
+        seeds = SeedClient(self._channels, timeout, self._host_streams.to_seed)
         self._shell = Shell(machine, seeds, clock=clock, observe=self._observe)
 
         self._server = GrpcServer(service_names=[SERVICE_NAME])

@@ -16,7 +16,7 @@ from dragonfly.core.scheduling.records import Peer
 from dragonfly.core.scheduling.swarm import Swarm
 from dragonfly.errors import HostUnknown, PeerUnknown, TaskNotFound, UnsupportedFeature
 from dragonfly.scheduler.announce import announce_peer
-from dragonfly.scheduler.host_stream import HostStreams
+from dragonfly.scheduler.host_stream import HostStreams, ip_of
 from dragonfly.scheduler.shell import Shell
 from dragonfly.wire.announce import SCHEDULER_VERSION, WANTS_HELD_TASKS, held_tasks_from_pb
 from dragonfly.wire.convert import description_to_task_pb, duration_from_pb, host_from_pb, host_to_pb, peer_to_pb
@@ -50,7 +50,7 @@ class SchedulerServicer(scheduler_pb2_grpc.SchedulerServicer):
         self, request_iterator: AsyncIterator[scheduler_pb2.PeerReports], context: Context
     ) -> AsyncIterator[scheduler_pb2.PeerAnswers]:
         await context.send_initial_metadata(((SCHEDULER_VERSION, __version__),))
-        async for answers in self._host_streams.serve(self._shell, request_iterator):
+        async for answers in self._host_streams.serve(self._shell, request_iterator, ip_of(context.peer())):
             yield answers
 
     async def AnnounceHost(self, request: scheduler_pb2.AnnounceHostRequest, context: Context) -> Empty:
