@@ -124,7 +124,7 @@ class DaemonService:
 
         upload = GrpcServer(service_names=["dfdaemon.v2.DfdaemonUpload"], observe=CallCounter(metrics))
         upload_port = upload.listen(f"{_bracketed(settings.upload.server.ip)}:{settings.upload.server.port}")
-        self._host = ThisHost(settings, self._identity, upload_port)
+        self._host = ThisHost(settings, self._identity, upload_port, piece_port)
         self._uploads = UploadService(engine, piece_port, self._describe, settings.upload.share_unversioned)
         add_DfdaemonUploadServicer_to_server(self._uploads, upload.server)
         socket_path = settings.download.server.socket_path
@@ -264,8 +264,10 @@ class DaemonService:
         return Talk(self._schedulers, flight, messages, self._settings.scheduler.schedule_timeout)
 
     def _watch_parent(self, flight: Flight, command: do.WatchParent) -> ParentWatch:
-        address = flight.address_of(command.parent.peer_id)
-        return ParentWatch(flight, command.parent, address, self._channels, self._identity.host_id)
+        host, roots_count = flight.host_of(command.parent.peer_id), self._settings.storage.piece_digest == "blake3"
+        return ParentWatch(
+            flight, command.parent, host, self._channels, self._identity.host_id, roots_count=roots_count
+        )
 
     def _describe(self) -> common_pb2.Host:
         return host_to_pb(self._host.describe())

@@ -8,15 +8,18 @@ download goes on without, the next one asks again.
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from dragonfly.core.model.ids import PeerId
+from dragonfly.core.model.piece import PieceNumber
 from dragonfly.core.model.units import Seconds
 from dragonfly.core.transfer import commands as do
 from dragonfly.core.transfer.events import RootsTold, SchedulerLost, SchedulerRefused
+from dragonfly.dfdaemon.fetch import ParentAddress
 from dragonfly.dfdaemon.flight import Flight
 from dragonfly.dfdaemon.lines import Line, silent
+from dragonfly.dfdaemon.parent_host import ParentHost
 from dragonfly.dfdaemon.scheduler_link import SchedulerLink
 from dragonfly.errors import (
     DownloadForbidden,
@@ -31,6 +34,7 @@ from dragonfly.wire.transfer import Answer, PeerMessages, Request, read_response
 log = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT: Seconds = 5.0  # for the scheduler to end the conversation after our last word
+FIRST_PIECE = PieceNumber(0)
 REFUSALS = (DownloadForbidden, NoSourceAllowed)
 
 
@@ -43,14 +47,25 @@ class Talk:
         self._unsaid: list[Request] = []  # what there was to say while there was no line
         self._line: Line | None = None
         self._addresses: dict[PeerId, str] = {}
+        self._piece_addresses: dict[PeerId, tuple[str, int]] = {}
+        self._is_told = False  # what the first piece hashes to
+        self._awaiting_root: list[Callable[[], None]] = []
         self._is_answered = False
         self._is_closing = False
         self._has_finished = False
         self._task: asyncio.Task[None] | None = None
 
-    def address_of(self, parent_id: PeerId) -> str:
-        """The gRPC address of a parent that was offered."""
-        return self._addresses[parent_id]
+    def host_of(self, parent_id: PeerId) -> ParentHost:
+        """Where a parent is reached that was offered."""
+        place = self._piece_addresses.get(parent_id)
+        pieces = ParentAddress(*place) if place is not None else None
+        return ParentHost(self._addresses[parent_id], pieces, self._when_told)
+
+    def _when_told(self, then: Callable[[], None]) -> None:
+        if self._is_told:
+            then()
+        else:
+            self._awaiting_root.append(then)
 
     def send(self, command: do.Command) -> None:
         self._is_closing |= isinstance(command, do.ReportFinished | do.ReportFailed)  # it hangs up when it hears that
@@ -150,6 +165,7 @@ class Talk:
     def _hear(self, response: Answer, address: str) -> None:
         heard = read_response(response, address)
         self._addresses |= heard.addresses
+        self._piece_addresses |= heard.piece_addresses
         if isinstance(heard.event, RootsTold):
             self._flight.learn_roots(heard.roots)
         else:
@@ -157,3 +173,7 @@ class Talk:
         self._flight.post(heard.event)
         if heard.content_length is not None:
             self._flight.settle_length(heard.content_length)
+        if heard.roots.get(FIRST_PIECE) and not self._is_told:
+            self._is_told = True
+            for then in self._awaiting_root:
+                then()
