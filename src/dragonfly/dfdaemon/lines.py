@@ -26,6 +26,7 @@ Call = Any  # grpc.aio's types take their type arguments in its stubs only
 
 INTRODUCTION_TIMEOUT: Seconds = 2.0  # for a scheduler to say that it is one of ours
 OPENING_TIMEOUT: Seconds = 5.0  # for the first sign of life on a shared stream
+BREATH: Seconds = 0.003  # between two messages of a shared stream, so that what many peers say goes along in one
 MAX_REPORTS_LENGTH: Bytes = MiB  # of one message, but for its last report
 
 
@@ -239,6 +240,7 @@ class SharedStream:
                 self._has_reports.clear()
                 while self._outbox:
                     await call.write(self._batch())
+                    await asyncio.sleep(BREATH)
         except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
             return
 

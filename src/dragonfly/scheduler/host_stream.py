@@ -19,7 +19,7 @@ from urllib.parse import unquote
 
 from dragonfly.core.model.host import Host
 from dragonfly.core.model.ids import HostId
-from dragonfly.core.model.units import Bytes, MiB
+from dragonfly.core.model.units import Bytes, MiB, Seconds
 from dragonfly.errors import DaemonUnreachable, DragonflyError, InternalFailure, Overloaded, SchedulerUnreachable
 from dragonfly.scheduler.announce import first_message, hear_out, register, report
 from dragonfly.scheduler.shell import Shell
@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 Reports = scheduler_pb2.PeerReports
 Answers = scheduler_pb2.PeerAnswers
 
+BREATH: Seconds = 0.003  # between two messages, so that what many peers are told goes along in one
 MAX_ANSWERS_LENGTH: Bytes = MiB  # of one message, but for its last answer
 MAX_FETCHES = 1000  # that a seed leaves unread before it is asked for no more
 MAX_REFUSALS = 1000  # that a host leaves unread before it is not worth hearing
@@ -201,6 +202,7 @@ class HostStream:
                 answers = self._batch()
                 if answers.answers or answers.fetches:
                     yield answers
+                    await asyncio.sleep(BREATH)
             elif self._is_ended and not self._peers:
                 return
             else:
