@@ -448,5 +448,12 @@ async def test_a_stream_from_elsewhere_than_the_seed_said_is_not_told_what_to_fe
 
 
 def test_callers_are_known_by_their_addresses() -> None:
-    names = ("ipv4:10.0.0.1:4711", "ipv6:%5B::1%5D:4711", "ipv6:[2001:db8::7]:1", "unix:/run/x.sock", "")
-    assert [ip_of(name) for name in names] == ["10.0.0.1", "::1", "2001:db8::7", "", ""]
+    names = (
+        "ipv4:10.0.0.1:4711",
+        "ipv6:%5B::1%5D:4711",
+        "ipv6:[2001:db8::7]:1",
+        "unix:/run/x.sock",
+        "",
+        "ipv6:[::ffff:10.0.0.2]:1",
+    )
+    assert [ip_of(name) for name in names] == ["10.0.0.1", "::1", "2001:db8::7", "", "", "10.0.0.2"]

@@ -6,7 +6,7 @@ Every call has a deadline; a scheduler that is slow, refuses or is away raises, 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from dragonfly.core.model.ids import HostId, PeerId, TaskId
@@ -216,7 +216,8 @@ class SchedulerLink:
             if said.get(WANTS_HELD_TASKS) == "1":
                 self._told.pop(address, None)
             if SCHEDULER_VERSION in said and self._fetch is not None:
-                await self._opened_stream(address)
+                with suppress(SchedulerUnreachable):  # it calls where it has no stream to ask on
+                    await self._opened_stream(address)
             if SCHEDULER_VERSION not in said or self._told.get(address) == known:
                 return
             held = await asyncio.to_thread(self._held_for, address, known)

@@ -13,7 +13,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator
 from functools import partial
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from itertools import count
 from urllib.parse import unquote
 
@@ -236,6 +236,7 @@ def ip_of(peer: str) -> str:
     """Whence a caller calls, from gRPC's name of it (`ipv4:10.0.0.1:4711`, `ipv6:%5B::1%5D:4711`); empty if unknown."""
     host = unquote(peer.partition(":")[2]).rpartition(":")[0].strip("[]")
     try:
-        return str(ip_address(host))
+        ip = ip_address(host)
     except ValueError:
         return ""
+    return str(ip.ipv4_mapped or ip) if isinstance(ip, IPv6Address) else str(ip)
