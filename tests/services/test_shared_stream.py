@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import grpc
@@ -13,13 +14,20 @@ import pytest
 from dragonfly.core.model.host import Host, HostType
 from dragonfly.core.model.ids import HostId, PeerId
 from dragonfly.core.model.units import MiB
+from dragonfly.core.scheduling.commands import Command, OfferEmpty
+from dragonfly.core.scheduling.config import SchedulingConfig
+from dragonfly.core.scheduling.events import Event, PeerRegistered
+from dragonfly.core.scheduling.machine import Scheduler
 from dragonfly.dfdaemon.lines import Line
 from dragonfly.dfdaemon.scheduler_link import SchedulerLink
 from dragonfly.errors import DragonflyError, HostUnknown, InvalidInput, Overloaded, SchedulerUnreachable
 from dragonfly.net.channels import ChannelPool
 from dragonfly.scheduler.app import SchedulerService
-from dragonfly.scheduler.host_stream import MAX_REFUSALS, ip_of
+from dragonfly.scheduler.host_stream import MAX_REFUSALS, HostStream, ip_of
+from dragonfly.scheduler.seed_client import SeedClient
 from dragonfly.scheduler.settings import SchedulerSettings
+from dragonfly.scheduler.shell import Shell
+from dragonfly.scheduler.stream import OUTGOING_LIMIT
 from dragonfly.wire.announce import error_from_end
 from dragonfly.wire.convert import host_to_pb
 from dragonfly.wire.pb import common_pb2, scheduler_pb2, scheduler_pb2_grpc
@@ -239,6 +247,32 @@ async def test_a_peer_that_asks_too_often_is_ended_and_its_neighbours_are_not(st
     assert host.ends["a"] is not None
     assert len(host.told("a")) <= 1 + 5 + 1, "its first parents, five answers, the end"
     assert host.ends["b"] is None
+
+
+class Talkative(Scheduler):
+    """Says more to the peer a than anybody may be owed, and one thing to every other."""
+
+    def handle(self, event: Event, now: float) -> list[Command]:
+        if not isinstance(event, PeerRegistered):
+            return []
+        return [OfferEmpty(event.peer_id)] * (OUTGOING_LIMIT + 1 if event.peer_id == "a" else 1)
+
+
+async def test_a_peer_that_is_owed_too_much_unread_is_ended_and_its_neighbours_are_not() -> None:
+    channels = ChannelPool()
+    seeds = SeedClient(channels, PATIENCE, lambda host: None)
+    shell = Shell(Talkative(SchedulingConfig(), Random(1)), seeds, clock=asyncio.get_running_loop().time)
+    running = asyncio.create_task(shell.run(), name="scheduling")
+    host = HostStream(shell, HostId("h"), "127.0.0.1", takes_fetches=False)
+    await host.hear(Reports(reports=[Report(request=registration("a")), Report(request=registration("b", task=1))]))
+    await shell.ask(lambda machine: None)
+    told = [(answer.peer_id, answer) for answer in (await anext(host.answers())).answers]
+    assert [peer_id for peer_id, _ in told] == ["a"] * (OUTGOING_LIMIT + 1) + ["b"]
+    assert isinstance(error_from_end(told[OUTGOING_LIMIT][1].end), Overloaded)
+    assert told[-1][1].HasField("response")
+    host.close()
+    running.cancel()
+    await channels.close()
 
 
 async def test_a_host_that_leaves_its_refusals_unread_is_not_heard_any_more(stub: Any) -> None:
