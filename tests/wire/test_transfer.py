@@ -73,6 +73,22 @@ def test_offered_parents_come_with_where_they_answer() -> None:
     assert heard.addresses == {"p": "[::1]:9"}
 
 
+@pytest.mark.parametrize(("state", "ip", "port", "places"), [
+    ("Succeeded", "10.0.0.1", 4001, {"p": ("10.0.0.1", 4001)}),
+    ("BackToSource", "::1", 4001, {"p": ("::1", 4001)}),
+    ("Running", "10.0.0.1", 4001, {}),  # it may not have it yet
+    ("Succeeded", "10.0.0.1", 0, {}),  # a parent of the reference
+    ("Succeeded", "10.0.0.1", 65536, {}),
+    ("Succeeded", "parent.test", 4001, {}),
+])  # fmt: skip
+def test_parents_are_known_by_where_they_serve_pieces_if_they_have_some_and_say_so(
+    state: str, ip: str, port: int, places: dict[str, tuple[str, int]]
+) -> None:
+    peer = common_pb2.Peer(id="p", state=state, host=common_pb2.Host(id="h", ip=ip, port=9, piece_port=port))
+    normal = scheduler_pb2.NormalTaskResponse(candidate_parents=[peer])
+    assert read_response(Answer(normal_task_response=normal), "s").piece_addresses == places
+
+
 def test_other_answers_are_events() -> None:
     back = scheduler_pb2.NeedBackToSourceResponse(description="why")
     assert read_response(Answer(need_back_to_source_response=back), "s").event == BackToSourceOffered("why")

@@ -106,8 +106,14 @@ class DaemonService:
         addresses = SchedulerAddresses(self._lookup(), settings.dynconfig.refresh_interval)
         announce_interval = settings.scheduler.announce_interval
         self._schedulers = SchedulerLink(
-            addresses, self._describe, self._channels, announce_interval, lambda: held_tasks(self._store)
+            addresses,
+            self._describe,
+            self._channels,
+            announce_interval,
+            lambda: held_tasks(self._store),
+            self._fetch_for_swarm if self._identity.is_seed else None,
         )
+        running.push_async_callback(self._schedulers.close)
         self._collector = Collector(self._store, settings.gc.policy, settings.gc.interval, self._evicted)
         announcer = HostAnnouncer(self._schedulers, announce_interval)
         addresses.on_change = announcer.wake
@@ -115,10 +121,9 @@ class DaemonService:
 
         upload = GrpcServer(service_names=["dfdaemon.v2.DfdaemonUpload"], observe=CallCounter(metrics))
         upload_port = upload.listen(joined_address(settings.upload.server.ip, settings.upload.server.port))
-        self._host = ThisHost(settings, self._identity, upload_port)
-        add_DfdaemonUploadServicer_to_server(
-            UploadService(engine, piece_port, self._describe, settings.upload.share_unversioned), upload.server
-        )
+        self._host = ThisHost(settings, self._identity, upload_port, piece_port)
+        self._uploads = UploadService(engine, piece_port, self._describe, settings.upload.share_unversioned)
+        add_DfdaemonUploadServicer_to_server(self._uploads, upload.server)
         socket_path = settings.download.server.socket_path
         download = GrpcServer(service_names=["dfdaemon.v2.DfdaemonDownload"], observe=CallCounter(metrics))
         download.listen(local_socket.prepare(socket_path))
@@ -187,6 +192,9 @@ class DaemonService:
         )
         return Engine(self._identity, self._store, sources, deck, policy)
 
+    async def _fetch_for_swarm(self, download: common_pb2.Download) -> None:
+        await self._uploads.fetch(download)
+
     def _make_room_from_thread(self, needed: Bytes) -> bool:
         return asyncio.run_coroutine_threadsafe(self._collector.make_room(needed), self._loop).result()
 
@@ -233,8 +241,10 @@ class DaemonService:
         return Talk(self._schedulers, flight, messages, self._settings.scheduler.schedule_timeout)
 
     def _watch_parent(self, flight: Flight, command: do.WatchParent) -> ParentWatch:
-        address = flight.address_of(command.parent.peer_id)
-        return ParentWatch(flight, command.parent, address, self._channels, self._identity.host_id)
+        host, roots_count = flight.host_of(command.parent.peer_id), self._settings.storage.piece_digest == "blake3"
+        return ParentWatch(
+            flight, command.parent, host, self._channels, self._identity.host_id, roots_count=roots_count
+        )
 
     def _describe(self) -> common_pb2.Host:
         return host_to_pb(self._host.describe())

@@ -33,6 +33,7 @@ from dragonfly.core.transfer.events import (
 )
 from dragonfly.dfdaemon.fetch import Desk, ParentAddress, ParentJob, SourceJob
 from dragonfly.dfdaemon.limits import Pace
+from dragonfly.dfdaemon.parent_host import ParentHost
 from dragonfly.dfdaemon.pieces.client import PieceClient
 from dragonfly.dfdaemon.request import DownloadRequest
 from dragonfly.dfdaemon.updates import LengthKnown, Noticed, PieceArrived, Update, Updates
@@ -54,8 +55,8 @@ class SchedulerTalk(Protocol):
     def send(self, command: do.Command) -> None:
         """Tell the scheduler, in order, without waiting."""
 
-    def address_of(self, parent_id: PeerId) -> str:
-        """The gRPC address of a parent the scheduler offered."""
+    def host_of(self, parent_id: PeerId) -> ParentHost:
+        """Where a parent is reached that the scheduler offered."""
 
     async def close(self) -> None:
         """Let the last words out and hang up, in bounded time."""
@@ -212,11 +213,11 @@ class Flight:
             return
         self.post(LengthSettled(content_length, self.geometry.closed(content_length).piece_count))
 
-    def address_of(self, parent_id: PeerId) -> str:
-        """The gRPC address of a parent the scheduler offered to this flight."""
+    def host_of(self, parent_id: PeerId) -> ParentHost:
+        """Where a parent is reached that the scheduler offered to this flight."""
         if self._talk is None:
             raise LookupError(f"no scheduler offered {parent_id}")
-        return self._talk.address_of(parent_id)
+        return self._talk.host_of(parent_id)
 
     # --- the owner
 

@@ -1,5 +1,8 @@
 """Listening to parents: one SyncPieces stream each, turned into events of the download that asked.
 
+A parent of ours is not listened to for a small file's only piece: it serves that where its host said it does, and has
+it once the scheduler told what it hashes to. Is that not told soon, the parent is listened to after all.
+
 A parent that is slow to connect, refuses, or breaks off is lost; one that ends in good order has told everything.
 What it says of hashes and lengths is a claim: leaves count only where the scheduler's root proves them, and a length
 only where the scheduler promised nothing.
@@ -12,9 +15,11 @@ from typing import Final
 
 from dragonfly.core.model.ids import PeerId
 from dragonfly.core.model.piece import MAX_PIECE_COUNT, PieceNumber
+from dragonfly.core.model.units import Bytes, MiB, Seconds
 from dragonfly.core.transfer.events import Parent, ParentDrained, ParentLost, PieceAnnounced
 from dragonfly.dfdaemon.fetch import ParentAddress
 from dragonfly.dfdaemon.flight import Flight
+from dragonfly.dfdaemon.parent_host import ParentHost
 from dragonfly.errors import DragonflyError, InternalFailure, ParentUnreachable, ProtocolViolation
 from dragonfly.net.channels import ChannelPool
 from dragonfly.wire.pb import dfdaemon_pb2
@@ -25,19 +30,60 @@ log = logging.getLogger(__name__)
 LEAVES_KEPT: Final = 64  # pieces whose leaves are remembered for each parent: some hundred KiB at the very most
 
 
-class ParentWatch:
-    """Follows one parent until `stop`. `address` is where it serves pieces, known from its first announcement on."""
+UNWATCHED_LENGTH: Final[Bytes] = MiB  # beyond it, leaves and the chance of a part are worth a stream
+UNWATCHED_TIME: Final[Seconds] = 1.0  # that the scheduler may take to tell of the piece
 
-    def __init__(self, flight: Flight, parent: Parent, address: str, channels: ChannelPool, host_id: str) -> None:
+
+class ParentWatch:
+    """Follows one parent until `stop`. `address` is where it serves pieces, known from its first announcement on.
+
+    `roots_count`: pieces are checked against what the scheduler told, so that no other version of the file can pass.
+    """
+
+    def __init__(
+        self,
+        flight: Flight,
+        parent: Parent,
+        host: ParentHost,
+        channels: ChannelPool,
+        host_id: str,
+        *,
+        roots_count: bool,
+    ) -> None:
         self.address: ParentAddress | None = None
         self._leaves: dict[int, bytes] = {}
-        self._flight, self._parent, self._at = flight, parent, address
+        self._flight, self._parent, self._host = flight, parent, host
+        self._at = host.calls
         self._channels, self._host_id = channels, host_id
-        self._task = asyncio.create_task(self._watch(), name=f"watch parent {parent.peer_id}")
+        self._is_stopped = False
+        self._task: asyncio.Task[None] | None = None
+        self._patience: asyncio.TimerHandle | None = None
+        if roots_count and host.pieces is not None and _is_one_small_piece(flight):
+            self._patience = asyncio.get_running_loop().call_later(UNWATCHED_TIME, self._begin)
+            host.when_told(self._announce)
+        else:
+            self._begin()
 
     def stop(self) -> None:
         """Hear no more of this parent."""
-        self._task.cancel()
+        self._is_stopped = True
+        if self._patience is not None:
+            self._patience.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+    def _announce(self) -> None:
+        """The only piece there is is there."""
+        if self._is_stopped or self._task is not None:
+            return
+        if self._patience is not None:
+            self._patience.cancel()
+        self.address = self._host.pieces
+        self._flight.post(PieceAnnounced(self._parent.peer_id, PieceNumber(0)))
+        self._flight.post(ParentDrained(self._parent.peer_id))
+
+    def _begin(self) -> None:
+        self._task = asyncio.create_task(self._watch(), name=f"watch parent {self._parent.peer_id}")
 
     def leaves_of(self, number: PieceNumber) -> bytes:
         """What it says the leaves of a piece hash to, told once; empty if it did not, or too long ago."""
@@ -97,3 +143,10 @@ class ParentWatch:
             self._flight.post(PieceAnnounced(peer_id, PieceNumber(news.number), is_short))
         if news.HasField("content_length"):
             self._flight.hear_length(news.content_length)
+
+
+def _is_one_small_piece(flight: Flight) -> bool:
+    """A file that nothing tells from another version is not among them: its parents decide what may still be shared."""
+    geometry = flight.geometry
+    is_small = not geometry.is_open and geometry.content_length <= UNWATCHED_LENGTH
+    return is_small and geometry.piece_count == 1 and bool(flight.generation)

@@ -43,15 +43,25 @@ class UploadService(DfdaemonUploadServicer):
     async def DownloadTask(
         self, request: dfdaemon_pb2.DownloadTaskRequest, context: Context
     ) -> AsyncIterator[dfdaemon_pb2.DownloadTaskResponse]:
-        """Fetch a task for the swarm. No output is written for a caller from the network, whatever it asks for.
+        """Fetch a task for the swarm."""
+        async for response in self._bring(request.download):
+            yield response
+
+    async def fetch(self, download: common_pb2.Download) -> None:
+        """The same, asked for by a scheduler on this daemon's stream to it. Raises what it failed with."""
+        async for _ in self._bring(download):
+            pass  # its progress comes over its peer's own conversation
+
+    async def _bring(self, download: common_pb2.Download) -> AsyncIterator[dfdaemon_pb2.DownloadTaskResponse]:
+        """Fetch a task. No output is written for a caller from the network, whatever it asks for.
 
         The flight goes on if the caller hangs up: children may depend on it already.
         """
-        request.download.ClearField("output_path")
-        wanted = DownloadRequest.from_wire(request.download)
-        with counted(self._engine.metrics, wanted) as download:
+        download.ClearField("output_path")
+        wanted = DownloadRequest.from_wire(download)
+        with counted(self._engine.metrics, wanted) as counting:
             seat = await self._engine.join(wanted)
-            async for response in answers.follow(self._engine, seat, download, with_content=wanted.wants_content):
+            async for response in answers.follow(self._engine, seat, counting, with_content=wanted.wants_content):
                 yield response
 
     async def SyncPieces(

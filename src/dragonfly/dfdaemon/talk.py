@@ -1,4 +1,4 @@
-"""One peer's conversation with its scheduler: the AnnouncePeer stream, its answers posted to the flight as events.
+"""One peer's conversation with its scheduler, its answers posted to the flight as events.
 
 Before the first answer a scheduler that is away is replaced by the next one of the ring, and one that does not know
 this host (it has just started) is told about it and asked again. After that a broken stream is a lost scheduler: the
@@ -8,15 +8,18 @@ download goes on without, the next one asks again.
 import asyncio
 import logging
 import time
-from typing import Any
-
-import grpc.aio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from dragonfly.core.model.ids import PeerId
+from dragonfly.core.model.piece import PieceNumber
 from dragonfly.core.model.units import Seconds
 from dragonfly.core.transfer import commands as do
 from dragonfly.core.transfer.events import RootsTold, SchedulerLost, SchedulerRefused
+from dragonfly.dfdaemon.fetch import ParentAddress
 from dragonfly.dfdaemon.flight import Flight
+from dragonfly.dfdaemon.lines import Line, silent
+from dragonfly.dfdaemon.parent_host import ParentHost
 from dragonfly.dfdaemon.scheduler_link import SchedulerLink
 from dragonfly.errors import (
     DownloadForbidden,
@@ -26,50 +29,70 @@ from dragonfly.errors import (
     NoSourceAllowed,
     SchedulerUnreachable,
 )
-from dragonfly.wire.announce import SCHEDULER_VERSION
-from dragonfly.wire.pb import scheduler_pb2
-from dragonfly.wire.transfer import PeerMessages, Request, read_response
+from dragonfly.wire.transfer import Answer, PeerMessages, Request, read_response
 
 log = logging.getLogger(__name__)
 
-INTRODUCTION_TIMEOUT: Seconds = 2.0
-CLOSE_TIMEOUT: Seconds = 5.0  # for the scheduler to end the stream after our last word
-AnnounceCall = Any  # grpc.aio's type takes its type arguments in its stubs only
+CLOSE_TIMEOUT: Seconds = 5.0  # for the scheduler to end the conversation after our last word
+FIRST_PIECE = PieceNumber(0)
 REFUSALS = (DownloadForbidden, NoSourceAllowed)
 
 
 class Talk:
-    """Starts when made. `silence_timeout` bounds how long the scheduler may say nothing."""
+    """Starts with the first word. `silence_timeout` bounds how long the scheduler may say nothing."""
 
     def __init__(self, link: SchedulerLink, flight: Flight, messages: PeerMessages, silence_timeout: Seconds) -> None:
         self._link, self._flight, self._messages = link, flight, messages
         self._silence_timeout = silence_timeout
-        self._outbox: asyncio.Queue[Request | None] = asyncio.Queue()
+        self._unsaid: list[Request] = []  # what there was to say while there was no line
+        self._line: Line | None = None
         self._addresses: dict[PeerId, str] = {}
+        self._piece_addresses: dict[PeerId, tuple[str, int]] = {}
+        self._is_told = False  # what the first piece hashes to
+        self._awaiting_root: list[Callable[[], None]] = []
         self._is_answered = False
         self._is_closing = False
-        self._task = asyncio.create_task(self._converse(), name=f"announce peer {flight.peer_id}")
+        self._has_finished = False
+        self._task: asyncio.Task[None] | None = None
 
-    def address_of(self, parent_id: PeerId) -> str:
-        """The gRPC address of a parent that was offered."""
-        return self._addresses[parent_id]
+    def host_of(self, parent_id: PeerId) -> ParentHost:
+        """Where a parent is reached that was offered."""
+        place = self._piece_addresses.get(parent_id)
+        pieces = ParentAddress(*place) if place is not None else None
+        return ParentHost(self._addresses[parent_id], pieces, self._when_told)
+
+    def _when_told(self, then: Callable[[], None]) -> None:
+        if self._is_told:
+            then()
+        else:
+            self._awaiting_root.append(then)
 
     def send(self, command: do.Command) -> None:
         self._is_closing |= isinstance(command, do.ReportFinished | do.ReportFailed)  # it hangs up when it hears that
-        if request := self._messages.request(command, time.time()):
-            self._outbox.put_nowait(request)
+        request = self._messages.request(command, time.time())
+        if request is None:
+            return
+        if self._task is None:
+            self._task = asyncio.create_task(self._converse(request), name=f"announce peer {self._flight.peer_id}")
+        elif self._line is None:
+            self._unsaid.append(request)
+        else:
+            self._line.say(request)
 
     async def close(self) -> None:
-        self._is_closing = True
-        self._outbox.put_nowait(None)
+        self._is_closing = self._has_finished = True
+        if self._line is not None:
+            self._line.finish()
+        if self._task is None:
+            return
         done, _ = await asyncio.wait({self._task}, timeout=CLOSE_TIMEOUT)
         if not done:
             self._task.cancel()
             await asyncio.wait({self._task})
 
-    async def _converse(self) -> None:
+    async def _converse(self, register: Request) -> None:
         try:
-            await self._talk_to_any()
+            await self._talk_to_any(register)
             error: DragonflyError = SchedulerUnreachable(address="its address", reason="it ended the conversation")
         except DragonflyError as failure:
             error = failure
@@ -81,9 +104,8 @@ class Talk:
         log.info("peer %s has no scheduler: %s", self._flight.peer_id, error)
         self._flight.post(SchedulerRefused(error) if isinstance(error, REFUSALS) else SchedulerLost(error))
 
-    async def _talk_to_any(self) -> None:
+    async def _talk_to_any(self, register: Request) -> None:
         """With the first scheduler that answers. Raises the last one's error if none does."""
-        register = await self._outbox.get()
         addresses = self._link.addresses_for(self._flight.key.wire_id)
         for position, address in enumerate(addresses):
             try:
@@ -94,7 +116,7 @@ class Talk:
             else:
                 return
 
-    async def _introduced(self, address: str, register: Request | None) -> None:
+    async def _introduced(self, address: str, register: Request) -> None:
         try:
             await self._talk_to(address, register)
         except HostUnknown:
@@ -103,53 +125,47 @@ class Talk:
             await self._link.announce_host(address)
             await self._talk_to(address, register)
 
-    async def _talk_to(self, address: str, register: Request | None) -> None:
+    async def _talk_to(self, address: str, register: Request) -> None:
         """Raises SchedulerUnreachable if the scheduler fell silent; to wait for a seed peer is not that."""
         silence = self._link.silence(address)
-        async with self._link.stub(address) as scheduler:
+        async with self._link.line(address, self._flight.peer_id) as line:
             if silence.is_on:
-                raise SchedulerUnreachable(address=address, reason="it fell silent")
-            call = scheduler.AnnouncePeer()
-            writing = asyncio.create_task(self._write(call, register), name=f"reports of peer {self._flight.peer_id}")
-            try:
-                with silence.heard_by(call.cancel):
-                    if self._flight.geometry.is_open:
-                        await _see_that_it_is_ours(call, address)
-                    await self._read(call, address)
-            except asyncio.CancelledError:
-                if _is_cancelled():
-                    raise
-                raise SchedulerUnreachable(address=address, reason="it fell silent") from None
-            except TimeoutError:
-                raise SchedulerUnreachable(address=address, reason="it fell silent") from None
-            finally:
-                call.cancel()
-                writing.cancel()  # or it would swallow what the next call has to say
-                await asyncio.wait({writing})
+                raise silent(address)
+            with silence.heard_by(line.break_off), self._talking_on(line, register):
+                if self._flight.geometry.is_open and not await line.is_ours():
+                    raise SchedulerUnreachable(address=address, reason="it cannot schedule files of unknown length")
+                await self._read(line, address)
 
-    async def _read(self, call: AnnounceCall, address: str) -> None:
-        """Hear answers until the scheduler ends the conversation. Raises TimeoutError after a silence."""
-        while True:
-            async with asyncio.timeout(self._silence_timeout):
-                answer = await call.read()
-            if answer is grpc.aio.EOF:
-                return
-            self._hear(answer, address)
-
-    async def _write(self, call: AnnounceCall, register: Request | None) -> None:
-        """Pass on what there is to say; a call that is broken tells its reader why."""
-        request = register
+    @contextmanager
+    def _talking_on(self, line: Line, register: Request) -> Iterator[None]:
+        """What there is to say goes there until the end of the block."""
+        unsaid, self._unsaid = self._unsaid, []
+        for request in (register, *unsaid):
+            line.say(request)
+        if self._has_finished:
+            line.finish()
+        self._line = line
         try:
-            while request is not None:
-                await call.write(request)
-                request = await self._outbox.get()
-            await call.done_writing()
-        except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
-            return
+            yield
+        finally:
+            self._line = None
 
-    def _hear(self, response: scheduler_pb2.AnnouncePeerResponse, address: str) -> None:
+    async def _read(self, line: Line, address: str) -> None:
+        """Hear answers until the scheduler ends the conversation. Raises SchedulerUnreachable after a silence."""
+        try:
+            while True:
+                async with asyncio.timeout(self._silence_timeout):
+                    answer = await line.hear()
+                if answer is None:
+                    return
+                self._hear(answer, address)
+        except TimeoutError:
+            raise silent(address) from None
+
+    def _hear(self, response: Answer, address: str) -> None:
         heard = read_response(response, address)
         self._addresses |= heard.addresses
+        self._piece_addresses |= heard.piece_addresses
         if isinstance(heard.event, RootsTold):
             self._flight.learn_roots(heard.roots)
         else:
@@ -157,20 +173,7 @@ class Talk:
         self._flight.post(heard.event)
         if heard.content_length is not None:
             self._flight.settle_length(heard.content_length)
-
-
-def _is_cancelled() -> bool:
-    """Whether this very task is being cancelled, and not only the call it waits for."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
-async def _see_that_it_is_ours(call: AnnounceCall, address: str) -> None:
-    """Only our scheduler serves files of unknown length. Raises SchedulerUnreachable for any other."""
-    try:
-        async with asyncio.timeout(INTRODUCTION_TIMEOUT):
-            known = {str(key) for key, _ in await call.initial_metadata() or ()}
-    except TimeoutError:  # the reference's scheduler sends nothing before its first answer
-        known = set()
-    if SCHEDULER_VERSION not in known:
-        raise SchedulerUnreachable(address=address, reason="it cannot schedule files of unknown length")
+        if heard.roots.get(FIRST_PIECE) and not self._is_told:
+            self._is_told = True
+            for then in self._awaiting_root:
+                then()

@@ -57,9 +57,9 @@ def as_seed_peer(settings: DaemonSettings, identity: Identity, upload_port: int)
 
 
 class ThisHost:
-    """Describes this host with fresh figures; `upload_port` is where its gRPC server listens."""
+    """Describes this host with fresh figures; `upload_port` serves calls (gRPC), `piece_port` pieces."""
 
-    def __init__(self, settings: DaemonSettings, identity: Identity, upload_port: int) -> None:
+    def __init__(self, settings: DaemonSettings, identity: Identity, upload_port: int, piece_port: int) -> None:
         self._settings, self._bandwidth = settings, Bandwidth(time.monotonic())
         self._fixed = Host(
             id=identity.host_id,
@@ -68,6 +68,7 @@ class ThisHost:
             ip=identity.ip,
             port=upload_port,
             download_port=upload_port,
+            piece_port=piece_port,
             name=identity.hostname,
             os=platform.system().lower(),
             platform=platform.system().lower(),

@@ -16,6 +16,7 @@ from dragonfly.net.grpc_server import GrpcServer
 from dragonfly.net.host_info import hostname, local_ip
 from dragonfly.net.http_server import StatusServer
 from dragonfly.scheduler.dynconfig import configured, from_file, from_manager, with_dynconfig
+from dragonfly.scheduler.host_stream import HostStreams
 from dragonfly.scheduler.manager_link import ManagerLink
 from dragonfly.scheduler.rpc import SchedulerServicer
 from dragonfly.scheduler.seed_client import SeedClient
@@ -48,11 +49,13 @@ class SchedulerService:
             self._config = with_dynconfig(self._config, from_file(Path(settings.dyn_config.path)))
         machine = Scheduler(self._config, Random())
         self._channels = ChannelPool()
-        seeds = SeedClient(self._channels, settings.seed_peer.task_download_timeout)
+        self._host_streams = HostStreams()
+        timeout = settings.seed_peer.task_download_timeout
+        seeds = SeedClient(self._channels, timeout, self._host_streams.to_seed)
         self._shell = Shell(machine, seeds, clock=clock, observe=self._observe)
 
         self._server = GrpcServer(service_names=[SERVICE_NAME])
-        servicer = SchedulerServicer(self._shell, unix_offset=time.time() - clock())
+        servicer = SchedulerServicer(self._shell, self._host_streams, unix_offset=time.time() - clock())
         scheduler_pb2_grpc.add_SchedulerServicer_to_server(servicer, self._server.server)
         self.port = self._server.listen(f"{settings.server.listen_ip}:{settings.server.port}")
         self._spawn(self._shell.run(), "scheduling")
@@ -71,6 +74,7 @@ class SchedulerService:
     async def stop(self) -> None:
         """Refuse new calls, give running streams a moment, end everything."""
         if self._server is not None:
+            self._host_streams.drain()
             await self._server.stop(grace=1.0)
         if self._status is not None:
             await self._status.stop()

@@ -16,6 +16,7 @@ from dragonfly.core.scheduling.records import Peer
 from dragonfly.core.scheduling.swarm import Swarm
 from dragonfly.errors import HostUnknown, PeerUnknown, TaskNotFound, UnsupportedFeature
 from dragonfly.scheduler.announce import announce_peer
+from dragonfly.scheduler.host_stream import HostStreams, ip_of
 from dragonfly.scheduler.shell import Shell
 from dragonfly.wire.announce import SCHEDULER_VERSION, WANTS_HELD_TASKS, held_tasks_from_pb
 from dragonfly.wire.convert import description_to_task_pb, duration_from_pb, host_from_pb, host_to_pb, peer_to_pb
@@ -34,8 +35,8 @@ class SchedulerServicer(scheduler_pb2_grpc.SchedulerServicer):
     `unix_offset` is what has to be added to the machine's time to get Unix seconds.
     """
 
-    def __init__(self, shell: Shell, *, unix_offset: Seconds) -> None:
-        self._shell = shell
+    def __init__(self, shell: Shell, host_streams: HostStreams, *, unix_offset: Seconds) -> None:
+        self._shell, self._host_streams = shell, host_streams
         self._unix_offset = unix_offset
 
     async def AnnouncePeer(
@@ -44,6 +45,13 @@ class SchedulerServicer(scheduler_pb2_grpc.SchedulerServicer):
         await context.send_initial_metadata(((SCHEDULER_VERSION, __version__),))
         async for response in announce_peer(self._shell, request_iterator):
             yield response
+
+    async def AnnouncePeers(
+        self, request_iterator: AsyncIterator[scheduler_pb2.PeerReports], context: Context
+    ) -> AsyncIterator[scheduler_pb2.PeerAnswers]:
+        await context.send_initial_metadata(((SCHEDULER_VERSION, __version__),))
+        async for answers in self._host_streams.serve(self._shell, request_iterator, ip_of(context.peer())):
+            yield answers
 
     async def AnnounceHost(self, request: scheduler_pb2.AnnounceHostRequest, context: Context) -> Empty:
         interval = duration_from_pb(request.interval) if request.HasField("interval") else 0.0

@@ -90,6 +90,10 @@ class Shell:
         self._put(reply)
         return await answer
 
+    def after(self, then: Callable[[], None]) -> None:
+        """Call `then` once the machine has taken in what was posted before."""
+        self._put(lambda machine: then())
+
     def open(self, stream: PeerStream) -> None:
         """Answers to this peer go to this stream from now on.
 

@@ -1,7 +1,7 @@
 """One peer's stream as the shell sees it: who it is, what it asked for, what is still to be sent."""
 
-import asyncio
 from collections import deque
+from collections.abc import Callable
 
 from dragonfly.core.scheduling.editions import ROOTS_PER_MESSAGE
 from dragonfly.errors import DragonflyError
@@ -12,16 +12,24 @@ OUTGOING_LIMIT = 16  # a peer is owed five answers at most; one that leaves this
 
 
 class PeerStream:
-    """Answers on their way to one peer. `download` has the request headers; they live as long as the stream."""
+    """Answers on their way to one peer. `download` has the request headers; they live as long as the stream.
 
-    def __init__(self, identity: StreamIdentity, download: common_pb2.Download) -> None:
+    `changed` is called whenever there is something to `take`, or the stream has been ended.
+    """
+
+    def __init__(self, identity: StreamIdentity, download: common_pb2.Download, changed: Callable[[], object]) -> None:
         self.identity = identity
         self.download = download
+        self.error: DragonflyError | None = None  # what it ended with
         self._outgoing: deque[Response] = deque()
         self._answer_count = 0  # of those outgoing, roots not counted
-        self._changed = asyncio.Event()
+        self._changed = changed
         self._is_ended = False
-        self._error: DragonflyError | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has been ended, and everything before that was taken."""
+        return self._is_ended and not self._outgoing
 
     def send(self, response: Response) -> bool:
         """Queue an answer; False if the peer leaves too many unread."""
@@ -29,7 +37,7 @@ class PeerStream:
             return False
         self._answer_count += 1
         self._outgoing.append(response)
-        self._changed.set()
+        self._changed()
         return True
 
     def tell(self, roots: Response) -> None:
@@ -42,23 +50,18 @@ class PeerStream:
             self._outgoing[-1] = joined
         else:
             self._outgoing.append(roots)
-        self._changed.set()
+        self._changed()
 
     def end(self, error: DragonflyError | None) -> None:
         """End the stream after what is queued: in peace, or with an error. Only the first end counts."""
         if not self._is_ended:
-            self._is_ended, self._error = True, error
-            self._changed.set()
+            self._is_ended, self.error = True, error
+            self._changed()
 
-    async def next(self) -> Response | None:
-        """The next answer; None at the end. Raises the error the stream ends with. For one reader."""
-        while not self._outgoing and not self._is_ended:
-            self._changed.clear()
-            await self._changed.wait()
-        if self._outgoing:
-            response = self._outgoing.popleft()
-            self._answer_count -= response.WhichOneof("response") != "piece_roots_response"
-            return response
-        if self._error is not None:
-            raise self._error
-        return None
+    def take(self) -> Response | None:
+        """The next answer; None where there is none now."""
+        if not self._outgoing:
+            return None
+        response = self._outgoing.popleft()
+        self._answer_count -= response.WhichOneof("response") != "piece_roots_response"
+        return response

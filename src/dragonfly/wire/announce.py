@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import grpc
+
 from dragonfly.core.model.ids import HostId, PeerId, TaskKey, public_task
 from dragonfly.core.model.piece import ROOT_LENGTH, PieceGeometry
 from dragonfly.core.model.ranges import ByteRange
@@ -24,7 +26,7 @@ from dragonfly.core.scheduling.commands import (
     TellRoots,
 )
 from dragonfly.core.scheduling.events import Event, PeerRegistered, TasksHeld
-from dragonfly.errors import InvalidIdentifier, InvalidInput, InvalidUrl
+from dragonfly.errors import DragonflyError, InvalidIdentifier, InvalidInput, InvalidUrl
 from dragonfly.wire.convert import (
     checked_identifier,
     description_from_download,
@@ -35,6 +37,7 @@ from dragonfly.wire.convert import (
     range_to_pb,
 )
 from dragonfly.wire.pb import common_pb2, dfdaemon_pb2, scheduler_pb2
+from dragonfly.wire.status import ERROR_KEY, grpc_status, restored_error
 
 Request = scheduler_pb2.AnnouncePeerRequest
 Response = scheduler_pb2.AnnouncePeerResponse
@@ -208,6 +211,23 @@ def roots_to_pb(command: TellRoots) -> Response:
 def length_to_pb(command: TellLength) -> Response:
     """The message that tells how long content is whose origin did not say."""
     return Response(piece_roots_response=scheduler_pb2.PieceRootsResponse(content_length=command.content_length))
+
+
+def end_to_pb(error: DragonflyError | None) -> scheduler_pb2.PeerEnd:
+    """How a conversation ended that has no stream of its own, and so no gRPC status: None is in peace."""
+    if error is None:
+        return scheduler_pb2.PeerEnd()
+    status = grpc_status(error)
+    code: int = status.code.value[0]
+    return scheduler_pb2.PeerEnd(code=code, error=error.code, sentence=status.message)
+
+
+def error_from_end(end: scheduler_pb2.PeerEnd) -> DragonflyError | None:
+    """What `end_to_pb` was given; RemoteFailure for a code that is none."""
+    if end.code == 0:
+        return None
+    code = next((code for code in grpc.StatusCode if code.value[0] == end.code), grpc.StatusCode.UNKNOWN)
+    return restored_error(code, end.sentence, ((ERROR_KEY, end.error),))
 
 
 def held_task_to_pb(held: HeldTask) -> scheduler_pb2.HeldTask:

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Any
 
 from dragonfly.core.model.ids import HostId, PeerId
+from dragonfly.core.model.peer import PeerState
 from dragonfly.core.model.piece import MAX_PIECE_COUNT, ROOT_LENGTH, PieceNumber
 from dragonfly.core.model.units import Bytes, Seconds
 from dragonfly.core.transfer import commands as do
@@ -18,7 +20,7 @@ from dragonfly.core.transfer.events import (
     RootsTold,
 )
 from dragonfly.errors import ProtocolViolation
-from dragonfly.wire.convert import piece_to_pb
+from dragonfly.wire.convert import MAX_PORT, piece_to_pb
 from dragonfly.wire.pb import common_pb2, scheduler_pb2
 
 Request = scheduler_pb2.AnnouncePeerRequest
@@ -117,7 +119,8 @@ Answer = scheduler_pb2.AnnouncePeerResponse
 class Heard:
     """What an answer says: the event it is for the machine, and what only the shell needs.
 
-    `addresses` are the gRPC addresses of the parents in it, `roots` what pieces must hash to (empty: their source did
+    `addresses` are the gRPC addresses of the parents in it, `piece_addresses` (IP, port) where those serve pieces that
+    say so and have read the origin, or have the whole task; `roots` what pieces must hash to (empty: their source did
     not say), `content_length` the length of a file nobody knew.
     """
 
@@ -125,6 +128,7 @@ class Heard:
     addresses: Mapping[PeerId, str] = field(default_factory=dict)
     roots: Mapping[PieceNumber, bytes] = field(default_factory=dict)
     content_length: Bytes | None = None
+    piece_addresses: Mapping[PeerId, tuple[str, int]] = field(default_factory=dict)
 
 
 def read_response(response: Answer | None, scheduler: str) -> Heard:
@@ -135,7 +139,8 @@ def read_response(response: Answer | None, scheduler: str) -> Heard:
         case "normal_task_response":
             peers = response.normal_task_response.candidate_parents
             addresses = {PeerId(peer.id): f"{_bracketed(peer.host.ip)}:{peer.host.port}" for peer in peers}
-            return Heard(ParentsOffered(tuple(_parent(peer) for peer in peers)), addresses)
+            places = {PeerId(peer.id): (peer.host.ip, peer.host.piece_port) for peer in peers if _serves_at_once(peer)}
+            return Heard(ParentsOffered(tuple(_parent(peer) for peer in peers)), addresses, piece_addresses=places)
         case "need_back_to_source_response":
             return Heard(BackToSourceOffered(response.need_back_to_source_response.description))
         case "empty_task_response":
@@ -159,6 +164,17 @@ def _parent(peer: common_pb2.Peer) -> Parent:
     network = peer.host.network
     spare = max(network.max_tx_bandwidth - network.tx_bandwidth, network.max_tx_bandwidth // 10)
     return Parent(PeerId(peer.id), HostId(peer.host.id), spare)
+
+
+def _serves_at_once(peer: common_pb2.Peer) -> bool:
+    """Whether it need not be listened to, to be asked for a piece that was read at the origin."""
+    if peer.state not in (PeerState.BACK_TO_SOURCE, PeerState.SUCCEEDED):
+        return False
+    try:  # a literal address, as looking up a stranger's name could take for ever
+        ip_address(peer.host.ip)
+    except ValueError:
+        return False
+    return 0 < peer.host.piece_port <= MAX_PORT
 
 
 def _bracketed(ip: str) -> str:

@@ -42,7 +42,10 @@ class Build:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """One machine's daemon as it announced itself. `port` serves peers' and schedulers' calls (gRPC)."""
+    """One machine's daemon as it announced itself. `port` serves peers' and schedulers' calls (gRPC).
+
+    `piece_port` is where its pieces are served over TCP; 0 where only its announcements to children tell.
+    """
 
     id: HostId
     type: HostType
@@ -51,6 +54,7 @@ class Host:
     port: int
     download_port: int = 0
     proxy_port: int = 0
+    piece_port: int = 0
     name: str = ""
     os: str = ""
     platform: str = ""
