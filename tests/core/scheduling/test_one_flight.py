@@ -263,6 +263,25 @@ def test_seed_that_failed_a_task_is_not_woken_for_it_again_for_a_while() -> None
     assert woken(play.register("c")) == ["seed"]
 
 
+def test_seed_whose_copy_failed_a_peer_is_not_woken_for_that_peer_again() -> None:
+    play = with_seeds("seed")
+    play.register("held", on="seed", metadata_only=True)
+    play.started("held")
+    play.finished("held")
+    assert parents_of(play.register("a"), "a") == ["held"]
+    commands = play.rescheduled("a", "held")
+    assert (woken(commands), sent_to_source(commands)) == ([], ["a"])
+
+
+def test_next_seed_is_woken_where_the_copy_of_the_first_failed_a_peer() -> None:
+    play = with_seeds("seed-1", "seed-2")
+    play.register("held", on="seed-1", metadata_only=True)
+    play.started("held")
+    play.finished("held")
+    play.register("a")
+    assert woken(play.rescheduled("a", "held")) == ["seed-2"]
+
+
 def test_each_task_has_its_own_order_of_seeds() -> None:
     play = with_seeds("seed-1", "seed-2", "seed-3")
     first = {

@@ -92,8 +92,18 @@ def seed_to_wake(
     if not peer.wakes_seed or swarm.is_called_for(peer) or any(_at_source_for(peer, swarm, now, config)):
         return None
     earliest = now - config.seed_failure_memory
-    usable = [host for host in seeds if swarm.failed_seeds.get(host.id, earliest) <= earliest]
+    usable = [
+        host
+        for host in seeds
+        if swarm.failed_seeds.get(host.id, earliest) <= earliest and not _holds_in_vain(swarm, host, peer, now)
+    ]
     return min(usable, key=lambda host: _rendezvous(host, swarm.description.key.task_id), default=None)
+
+
+def _holds_in_vain(swarm: Swarm, host: Host, peer: Peer, now: Seconds) -> bool:
+    """Whether the host has what the peer wants and cannot feed it all the same: to be woken would change nothing."""
+    held = swarm.held_by.get(host.id)
+    return held is not None and held.covers(peer) and unfit(held, peer, now) is not None
 
 
 def _rendezvous(host: Host, task_id: TaskId) -> bytes:
