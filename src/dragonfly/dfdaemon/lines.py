@@ -31,7 +31,9 @@ MAX_REPORTS_LENGTH: Bytes = MiB  # of one message, but for its last report
 
 
 class Line(Protocol):
-    """One peer's conversation."""
+    """One peer's conversation. `is_shared`: on a stream that the scheduler has opened."""
+
+    is_shared: bool
 
     def say(self, request: Request) -> None:
         """Tell the scheduler, in order, without waiting."""
@@ -58,6 +60,8 @@ def silent(address: str) -> SchedulerUnreachable:
 
 class OwnLine:
     """An AnnouncePeer call; errors of gRPC come out of `hear` as they are."""
+
+    is_shared = False
 
     def __init__(self, call: Call, address: str) -> None:
         self._call, self._address = call, address
@@ -129,6 +133,8 @@ def _is_cancelled() -> bool:
 
 class SharedLine:
     """One peer's part in a shared stream."""
+
+    is_shared = True
 
     def __init__(self, stream: "SharedStream", peer_id: str) -> None:
         self._stream, self._peer_id = stream, peer_id

@@ -51,6 +51,7 @@ class Talk:
         self._is_told = False  # what the first piece hashes to
         self._awaiting_root: list[Callable[[], None]] = []
         self._is_answered = False
+        self._is_heard = False  # a scheduler of ours took the registration
         self._is_closing = False
         self._has_finished = False
         self._task: asyncio.Task[None] | None = None
@@ -102,7 +103,9 @@ class Talk:
         if self._is_closing:
             return
         log.info("peer %s has no scheduler: %s", self._flight.peer_id, error)
-        self._flight.post(SchedulerRefused(error) if isinstance(error, REFUSALS) else SchedulerLost(error))
+        is_refusal = isinstance(error, REFUSALS)
+        was_there = self._is_heard or self._is_answered
+        self._flight.post(SchedulerRefused(error) if is_refusal else SchedulerLost(error, was_there))
 
     async def _talk_to_any(self, register: Request) -> None:
         """With the first scheduler that answers. Raises the last one's error if none does."""
@@ -145,6 +148,7 @@ class Talk:
         if self._has_finished:
             line.finish()
         self._line = line
+        self._is_heard |= line.is_shared
         try:
             yield
         finally:
