@@ -1,10 +1,12 @@
 """What is stored: asked for at the origin by condition, given without a question only where that is safe."""
 
+import asyncio
 import hashlib
 import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,6 +101,31 @@ async def test_new_version_is_never_mixed_with_what_peers_hold_of_the_old_one(
     assert (tmp_path / "out").read_bytes() == content[::-1]
 
 
+@pytest.mark.parametrize("wants_content", [False, True])
+async def test_copy_that_somebody_edited_is_fetched_anew(
+    cluster: LocalCluster, origin: Origin, content: bytes, tmp_path: Path, wants_content: bool
+) -> None:
+    peer, output = cluster.peers[0], tmp_path / "out"
+    await peer.download(origin.url("/file"), output=output, force_hard_link=True)
+    assert output.stat().st_nlink == 2  # the store's own file, which its owner may write to
+    output.write_bytes(b"edited")
+    how: dict[str, Any] = {"need_piece_content": True} if wants_content else {"output": tmp_path / "again"}
+    done = await peer.download(origin.url("/file"), **how)
+    assert (done.content if wants_content else (tmp_path / "again").read_bytes()) == content
+
+
+async def test_file_that_nothing_tells_from_a_newer_one_is_not_served_from_the_store(
+    tmp_path: Path, origin: Origin, content: bytes
+) -> None:
+    origin.fail("/file", Fault(headers={"ETag": None, "Last-Modified": None}))
+    async with LocalCluster(tmp_path, peers=2, settings={"upload.shareUnversioned": "0s"}) as cluster:
+        await cluster.peers[0].download(origin.url("/file"))
+        origin.put("/file", content[::-1])
+        for number, peer in enumerate(cluster.peers):
+            await peer.download(origin.url("/file"), output=tmp_path / f"out-{number}")
+            assert (tmp_path / f"out-{number}").read_bytes() == content[::-1]
+
+
 # --- room
 
 
@@ -121,11 +148,36 @@ async def test_older_tasks_make_room_for_a_new_one_within_the_quota(
     assert kept <= 24 * MiB
 
 
+async def test_parts_of_files_make_room_like_whole_ones(tmp_path: Path, origin: Origin, content: bytes) -> None:
+    async with LocalCluster(tmp_path, seed_peers=0, peers=1, settings=quota("24MiB")) as cluster:
+        for number in range(8):
+            origin.put(f"/{number}", content + bytes([number]))
+            part = common_pb2.Range(start=0, length=1)
+            done = await cluster.peers[0].download(origin.url(f"/{number}"), range=part)
+            assert sum(done.bytes_from.values()) == PIECE
+        await cluster.peers[0].download(origin.url("/file"), output=tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == content
+
+
+async def test_downloads_at_once_evict_none_of_each_other_before_they_are_delivered(
+    tmp_path: Path, origin: Origin, content: bytes
+) -> None:
+    async with LocalCluster(tmp_path, seed_peers=0, peers=1, settings=quota("48MiB")) as cluster:
+        for number in range(12):
+            origin.put(f"/{number}", content + bytes([number]))
+        for start in range(0, 12, 3):
+            numbers = range(start, start + 3)
+            outputs = [tmp_path / str(number) for number in numbers]
+            downloads = (cluster.peers[0].download(origin.url(f"/{out.name}"), output=out) for out in outputs)
+            await asyncio.gather(*downloads)
+    assert all((tmp_path / str(number)).read_bytes() == content + bytes([number]) for number in range(12))
+
+
 async def test_file_larger_than_the_quota_is_refused_before_a_byte_is_written(
     tmp_path: Path, origin: Origin, content: bytes
 ) -> None:
     async with LocalCluster(tmp_path, seed_peers=0, peers=1, settings=quota("8MiB")) as cluster:
-        with pytest.raises(DiskFull):
+        with pytest.raises(DiskFull, match=rf"needs {len(content)} bytes and has {8 * MiB}"):
             await cluster.peers[0].download(origin.url("/file"), output=tmp_path / "out")
         part = await cluster.peers[0].download(origin.url("/file"), range=common_pb2.Range(start=0, length=1))
     assert sum(part.bytes_from.values()) == PIECE

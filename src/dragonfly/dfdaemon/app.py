@@ -185,7 +185,7 @@ class DaemonService:
         )
         policy = EnginePolicy(
             terms=self._terms,
-            has_room=self._collector.has_room,
+            room_left=self._collector.room_left,
             make_room=self._collector.make_room,
             concurrent_task_count=settings.download.concurrent_task_count,
             serves_stale=settings.storage.serve_stale,

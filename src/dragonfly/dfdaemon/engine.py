@@ -12,9 +12,11 @@ takes a seat in a flight that covers what it wants, and leaves it when it has th
 
 import asyncio
 import logging
+import threading
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
 
@@ -38,6 +40,7 @@ from dragonfly.errors import (
     Overloaded,
     SourceChanged,
     SourceError,
+    TaskNotFound,
 )
 from dragonfly.source.credentials import has_credentials
 from dragonfly.source.http_address import shown
@@ -48,6 +51,7 @@ from dragonfly.telemetry.metrics import DaemonMetrics
 
 log = logging.getLogger(__name__)
 
+FIRST_BYTE = ByteRange(0, 1)
 STAT_TIMEOUT: Seconds = 15.0  # for each silence of an origin that is asked about a file
 
 
@@ -68,12 +72,12 @@ class Identity:
 class EnginePolicy:
     """What the settings say about downloads.
 
-    `terms` makes the terms of one from its request and the origin's answer. `has_room` says, blocking but quickly,
-    whether so many bytes fit; `make_room` frees disk space for them and says whether it could.
+    `terms` makes the terms of one from its request and the origin's answer. `room_left` says, blocking but quickly,
+    how many more bytes fit; `make_room` frees disk space for so many and says whether it could.
     """
 
     terms: Callable[[DownloadRequest, SourceStat], DownloadTerms]
-    has_room: Callable[[Bytes], bool]
+    room_left: Callable[[], Bytes]
     make_room: Callable[[Bytes], Awaitable[bool]]
     concurrent_task_count: int = 1000
     serves_stale: bool = False
@@ -81,10 +85,14 @@ class EnginePolicy:
 
 @dataclass(slots=True, eq=False)
 class Seat:
-    """One caller's part in a flight. `span` is what it wants of the task, None for all of it."""
+    """One caller's part in a flight. `span` is what it wants of the task, None for all of it.
+
+    What is stored of the task stays as long as the seat is taken: `hold` lets it go.
+    """
 
     flight: Flight
     span: ByteRange | None
+    hold: ExitStack
     notice: str = ""
 
     async def follow(self) -> AsyncIterator[Update]:
@@ -120,6 +128,7 @@ class Engine:
         self._deck, self._policy = deck, policy
         self._flights: dict[Flight, asyncio.Task[None]] = {}
         self._prefetches: dict[TaskKey, asyncio.Task[None]] = {}
+        self._creating = threading.Lock()  # so that two do not take the same room
         self._locks: WeakValueDictionary[TaskKey, asyncio.Lock] = WeakValueDictionary()
         self._ask = ThreadPoolExecutor(max_workers=32, thread_name_prefix="ask-origin")
         self.output_threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="output")  # slow disks of users
@@ -154,6 +163,7 @@ class Engine:
 
     def leave(self, seat: Seat) -> None:
         """The caller that joined wants no more of it; a flight nobody wants ends."""
+        seat.hold.close()
         flight = seat.flight
         flight.users -= 1
         if flight.users == 0 and not flight.is_over:
@@ -199,13 +209,17 @@ class Engine:
 
     async def _ask_origin(self, request: DownloadRequest, source: Source) -> tuple[SourceStat, str]:
         """What the origin says of the file, and a notice where it was not asked because it is away."""
-        stored = self.store.get(request.key)
+        ask = asyncio.get_running_loop().run_in_executor
+        return await ask(self._ask, self._word_of_origin, request, source)
+
+    def _word_of_origin(self, request: DownloadRequest, source: Source) -> tuple[SourceStat, str]:
+        """Blocking."""
+        stored = self._unspoilt(request.key)
         known = _known(stored) if stored is not None and stored.is_finished else None
         if known is not None and stored is not None and _needs_no_origin(request, stored):
             return replace(known, is_unchanged=True), ""
         try:
-            ask = asyncio.get_running_loop().run_in_executor
-            return await ask(self._ask, lambda: source.stat(request.source, timeout=STAT_TIMEOUT, known=known)), ""
+            return source.stat(request.source, timeout=STAT_TIMEOUT, known=known), ""
         except SourceError as error:
             if known is None or not (self._policy.serves_stale and error.retryable):
                 raise
@@ -223,8 +237,11 @@ class Engine:
             flight = next((flight for flight in running if flight.covers(span)), None) or await self._begin(
                 request, source, stat, span, is_alone=not running
             )
+            hold = ExitStack()
+            with suppress(TaskNotFound):  # deleted this moment: the flight fails, and says so
+                hold.enter_context(self.store.pin(request.key))
             flight.users += 1
-            return Seat(flight, span)
+            return Seat(flight, span, hold)
 
     async def _begin(
         self, request: DownloadRequest, source: Source, stat: SourceStat, span: ByteRange | None, *, is_alone: bool
@@ -262,36 +279,45 @@ class Engine:
 
         Older tasks are deleted for it if need be. Raises DiskFull before a byte is written.
         """
-        prepared = await asyncio.to_thread(self._stored_or_created, request, stat, span)
-        if isinstance(prepared, StoredTask):
-            return prepared
-        if not await self._policy.make_room(prepared):
-            free = (await asyncio.to_thread(self.store.usage)).free
-            raise DiskFull(path="the storage", needed=prepared, free=free)
-        prepared = await asyncio.to_thread(self._stored_or_created, request, stat, span, is_sure=True)
-        assert isinstance(prepared, StoredTask)
-        return prepared
+        while True:
+            prepared = await asyncio.to_thread(self._stored_or_created, request, stat, span)
+            if isinstance(prepared, StoredTask):
+                return prepared
+            if not await self._policy.make_room(prepared):  # else again, for somebody may have taken it meanwhile
+                free = max(await asyncio.to_thread(self._policy.room_left), 0)
+                raise DiskFull(path="the storage", needed=prepared, free=free)
 
     def _stored_or_created(
-        self, request: DownloadRequest, stat: SourceStat, span: ByteRange | None, *, is_sure: bool = False
+        self, request: DownloadRequest, stat: SourceStat, span: ByteRange | None
     ) -> StoredTask | Bytes:
-        """The task, or the bytes that do not fit as things are, unless the caller is sure that they do. Blocking."""
+        """The task, or the bytes that do not fit as things are. Blocking."""
         stored = self._still_stored(request, stat)
         needed = _missing(stored, request, stat, span)
-        if needed and not is_sure and not self._policy.has_room(needed):
-            return needed
-        if stored is not None:
-            return stored
-        geometry = _geometry(request, stat)
-        return self.store.create(request.key, geometry, _facts(request, stat), sparse=span is not None)
+        with self._creating:
+            if needed and needed > self._policy.room_left():
+                return needed
+            if stored is not None:
+                return stored
+            geometry = _geometry(request, stat)
+            return self.store.create(request.key, geometry, _facts(request, stat), sparse=span is not None)
 
     def _still_stored(self, request: DownloadRequest, stat: SourceStat) -> StoredTask | None:
         """Blocking."""
-        stored = self.store.get(request.key)
+        stored = self._unspoilt(request.key)
         if stored is not None and (reason := _reason_to_drop(stored, stat)):
             log.info("task %s is dropped: at the origin, %s", request.key.wire_id, reason)
             self.store.delete(request.key)
             return None
+        return stored
+
+    def _unspoilt(self, key: TaskKey) -> StoredTask | None:
+        """What is stored of a task; a finished copy that somebody changed or removed is dropped instead. Blocking."""
+        stored = self.store.get(key)
+        if stored is not None and stored.is_finished:
+            try:
+                self.store.content_path(key, FIRST_BYTE)
+            except TaskNotFound:
+                return None
         return stored
 
     # --- the whole file behind a range

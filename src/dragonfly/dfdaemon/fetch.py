@@ -76,12 +76,12 @@ class Desk:
             return None
 
     def _claimed(self, number: PieceNumber) -> PieceWriter:
-        try:
-            return self.store.claim(self.key, number)
-        except DiskFull as error:
-            if not self.make_room(error.needed):
-                raise
-            return self.store.claim(self.key, number)
+        while True:
+            try:
+                return self.store.claim(self.key, number)
+            except DiskFull as error:
+                if not self.make_room(error.needed):  # else again, for somebody may have taken it meanwhile
+                    raise
 
     def claim_or_wait(self, number: PieceNumber) -> PieceWriter | Piece:
         """The claim, or the piece once the other download that has the claim is done. Raises DownloadCancelled."""

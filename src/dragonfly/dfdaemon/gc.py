@@ -14,7 +14,7 @@ from dragonfly.core.transfer.eviction import (
     Eviction,
     Limits,
     Space,
-    missing_room,
+    room_left,
     to_evict,
     to_make_room,
 )
@@ -69,14 +69,15 @@ class Collector:
             gone, _ = await self._evict(self._plan_collection)
             return gone  # file systems may free late: whether it was enough is seen next time
 
-    def has_room(self, needed: Bytes) -> bool:
-        """Whether `needed` more bytes fit as things are. Blocking, but counters tell. Raises StorageError."""
-        return missing_room(self._space(), self._limits, needed) == 0
+    def room_left(self) -> Bytes:
+        """How many more bytes fit as things are. Blocking, but counters tell. Raises StorageError."""
+        return room_left(self._space(), self._limits)
 
     async def make_room(self, needed: Bytes) -> bool:
-        """Whether `needed` more bytes fit now, into the quota and on the disk, tasks deleted for them if need be.
+        """Make so many more bytes fit, into the quota and on the disk, by deleting tasks if need be; whether they did.
 
-        To be asked before a task is created, and when a claim finds the disk full. Raises StorageError.
+        Somebody else may take the room first: True is a reason to try again. To be asked before a task is created, and
+        when a claim finds the disk full. Raises StorageError.
         """
         async with self._collecting:
             given_back: Bytes = 0
@@ -85,8 +86,7 @@ class Collector:
                 given_back += freed
                 if not gone:  # else again, for what came into use, or is kept by somebody's link
                     break
-            space = await asyncio.to_thread(self._space)
-            return missing_room(space, self._limits, needed) == 0
+            return given_back >= needed or await asyncio.to_thread(self.room_left) >= needed
 
     async def _evict(self, plan: Callable[[], list[Eviction]]) -> tuple[list[TaskKey], Bytes]:
         """Make a plan and carry it out: what went, and the bytes that gave back."""
@@ -105,9 +105,9 @@ class Collector:
 
     def _plan_room(self, needed: Bytes) -> list[Eviction]:
         space = self._space()
-        if missing_room(space, self._limits, needed) == 0:
+        if room_left(space, self._limits) >= needed:
             return []
-        return to_make_room(map(_candidate, self._store.tasks()), space, self._limits, needed, self._clock())
+        return to_make_room(map(_candidate, self._store.tasks()), space, self._limits, needed)
 
     def _space(self) -> Space:
         usage = self._store.usage()
@@ -139,6 +139,5 @@ def _candidate(task: StoredTask) -> Candidate:
         room=task.room,
         used_at=task.updated_at,
         created_at=task.created_at,
-        is_finished=task.is_finished,
         is_in_use=task.is_in_use,
     )

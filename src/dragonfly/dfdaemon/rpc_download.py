@@ -49,6 +49,7 @@ class DownloadService(DfdaemonDownloadServicer):
     async def _download(
         self, wanted: DownloadRequest, download: CountedDownload
     ) -> AsyncIterator[dfdaemon_pb2.DownloadTaskResponse]:
+        is_second = False
         while True:
             seat = await self._engine.join(wanted)
             try:
@@ -59,6 +60,10 @@ class DownloadService(DfdaemonDownloadServicer):
             except (NoSourceAllowed, DownloadForbidden):
                 if seat.flight.request is wanted:  # else it failed by the terms of another caller: try on our own
                     raise
+            except TaskNotFound:  # somebody deleted or changed the copy this moment; content is not sent twice
+                if is_second or wanted.wants_content:
+                    raise
+                is_second = True
             finally:
                 self._engine.leave(seat)
 

@@ -139,7 +139,7 @@ class UploadSettings(Section):
     disable_shared: Flag = False
     """Tell the scheduler not to offer this host as a parent."""
     share_unversioned: Duration = 10.0
-    """How long a file of unknown length and without ETag or date is given to peers: nothing tells a newer one. Ours."""
+    """How long a file without ETag and date is given to peers: nothing tells a newer one. Ours."""
     bandwidth_limit: Bandwidth = 50 * GB
     """Bytes per second of all uploads."""
 

@@ -44,10 +44,13 @@ def test_generation_differs_where_the_file_does() -> None:
         FileVersion(9, '"a"'),
         FileVersion(8, '"a"'),
         FileVersion(9, '"b"'),
-        FileVersion(9),
         FileVersion(9, "", MONDAY),
     ]
     assert len({version.generation for version in versions}) == len(versions)
+
+
+def test_length_alone_names_no_generation() -> None:
+    assert FileVersion(9).generation == ""
 
 
 def test_another_length_is_another_version_whatever_the_tags_say() -> None:

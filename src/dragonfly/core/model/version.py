@@ -16,11 +16,12 @@ class FileVersion:
     def generation(self) -> str:
         """A short name for this version, equal on every host that saw the same one; peers compare it, not the tags.
 
-        Made of the one validator that `difference` would go by, and the length; "" where the origin says nothing.
+        Made of the one validator that `difference` would go by, and the length; "" where the origin sends none, for a
+        length alone does not tell one version from the next.
         """
         etag = self.etag if _is_strong(self.etag) else ""
         certain = etag or self.last_modified or self.etag.removeprefix("W/")
-        if self.content_length is None and not certain:
+        if not certain:
             return ""
         return hashlib.sha256(f"{self.content_length} {certain}".encode()).hexdigest()[:16]
 

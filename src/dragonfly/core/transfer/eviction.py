@@ -1,6 +1,7 @@
 """What to delete: tasks nobody used for long, and the least recently used ones where room is short.
 
-Use is any use, by this host or by its children, so that what the swarm asks for stays. A task in use is never named.
+Use is any use, by this host or by its children, so that what the swarm asks for stays. A task in use is never named;
+parts of a file, which ranges and interrupted downloads leave, are tasks like others.
 Between the high and the low mark nothing happens: deleting begins above the one and ends below the other.
 Differs from upstream: there only this host's own downloads count as use, files being read are deleted, and each kind of
 task gives up the whole excess. Source of the marks and defaults: Dragonfly client 1.5.1, gc policy.
@@ -12,9 +13,6 @@ from enum import StrEnum
 
 from dragonfly.core.model.ids import TaskKey
 from dragonfly.core.model.units import Bytes, Seconds
-
-ABANDONED_AFTER: Seconds = 3600.0
-"""An unfinished task unused for so long was given up: a download that still wants it writes to it every few seconds."""
 
 
 class Reason(StrEnum):
@@ -33,7 +31,6 @@ class Candidate:
     room: Bytes
     used_at: Seconds
     created_at: Seconds
-    is_finished: bool
     is_in_use: bool
 
 
@@ -79,33 +76,25 @@ def to_evict(candidates: Iterable[Candidate], space: Space, limits: Limits, now:
     excess = 0
     if total > 0 and used * 100 >= total * limits.high_percent:
         excess = used - total * limits.low_percent // 100
-    others = _by_age((candidate for candidate in idle if now - candidate.used_at <= limits.ttl), now)
+    others = sorted((candidate for candidate in idle if now - candidate.used_at <= limits.ttl), key=_last_use)
     return [
         *(Eviction(candidate.key, Reason.EXPIRED) for candidate in sorted(expired, key=_last_use)),
         *(Eviction(candidate.key, Reason.PRESSURE) for candidate in _enough(others, excess)),
     ]
 
 
-def to_make_room(
-    candidates: Iterable[Candidate], space: Space, limits: Limits, needed: Bytes, now: Seconds
-) -> list[Eviction]:
+def to_make_room(candidates: Iterable[Candidate], space: Space, limits: Limits, needed: Bytes) -> list[Eviction]:
     """What is to go so that `needed` bytes fit; nothing where they fit already, or would not even then."""
-    missing = missing_room(space, limits, needed)
-    idle = _by_age((candidate for candidate in candidates if not candidate.is_in_use), now)
+    missing = needed - room_left(space, limits)
+    idle = sorted((candidate for candidate in candidates if not candidate.is_in_use), key=_last_use)
     if sum(candidate.room for candidate in idle) < missing:
         return []
     return [Eviction(candidate.key, Reason.NEEDED) for candidate in _enough(idle, missing)]
 
 
-def missing_room(space: Space, limits: Limits, needed: Bytes) -> Bytes:
-    """How many bytes have to go before `needed` more fit on the disk and into the quota; 0 where they fit."""
-    over_quota = space.stored + needed - limits.quota if limits.quota else 0
-    return max(needed - space.free, over_quota, 0)
-
-
-def _by_age(candidates: Iterable[Candidate], now: Seconds) -> list[Candidate]:
-    """Those that may go, the least recently used first: whole ones, and parts that nobody goes on with."""
-    return sorted((one for one in candidates if one.is_finished or now - one.used_at > ABANDONED_AFTER), key=_last_use)
+def room_left(space: Space, limits: Limits) -> Bytes:
+    """How many more bytes fit on the disk and into the quota; less than nothing where that is passed already."""
+    return min(space.free, limits.quota - space.stored) if limits.quota else space.free
 
 
 def _last_use(candidate: Candidate) -> tuple[Seconds, Seconds]:
