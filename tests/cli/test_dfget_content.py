@@ -140,11 +140,19 @@ RANGES = {
     "-50": (974, 1024),
     "bytes=150-349": (150, 350),
     "1000-5000": (1000, 1024),
+    "0-": (0, 1024),
+    "0-1023": (0, 1024),
+    "-1024": (0, 1024),
+    "-99999999": (0, 1024),
+    "0-9223372036854775807": (0, 1024),
+    "0-18446744073709551616": (0, 1024),
+    "-18446744073709551616": (0, 1024),
+    f"00000000000000000000010-{'9' * 5000}": (10, 1024),
 }
 
 
 @pytest.mark.parametrize("transfer", [[], [TRANSFER]], ids=["direct", "transfer"])
-@pytest.mark.parametrize(("text", "place"), RANGES.items(), ids=RANGES.keys())
+@pytest.mark.parametrize(("text", "place"), RANGES.items(), ids=[text[:40] for text in RANGES])
 def test_a_range_becomes_the_output(desk: Desk, text: str, place: tuple[int, int], transfer: list[str]) -> None:
     start, end = place
     ended = desk.run("--range", text, "--json", *transfer)
@@ -235,6 +243,8 @@ CONFLICTS = {
     "no range": (["--range", "x"], "--range: the range 'x' cannot be satisfied: want START-END"),
     "an empty range": (["--range", "-0"], "it holds no byte"),
     "a range backwards": (["--range", "9-1"], "it ends before it starts"),
+    "a start beyond any file": (["--range", "18446744073709551616-"], "no file is so long"),
+    "a range beyond any file": (["--range", f"9223372036854775807-{2**64}"], "no file is so long"),
     "several ranges": (["--range", "0-1,3-4"], "want START-END"),
     "glob without directory": (["-I", "*.txt"], "--include-files is for directories: add --recursive"),
     "md5": ([TRANSFER, "--digest", f"md5:{'a' * 32}"], "md5"),

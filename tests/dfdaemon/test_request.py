@@ -113,9 +113,22 @@ def test_range_of_the_message_wins_over_the_header() -> None:
     assert spans(range=common_pb2.Range(start=1, length=2), **header("bytes=5-6")) == ByteRange(1, 2)
 
 
-def test_range_that_is_the_whole_file_is_none() -> None:
-    assert spans(**header("bytes=0-")) is None
+WHOLE: list[dict[str, object]] = [
+    *map(header, ("bytes=0-", "bytes=0-99", "bytes=0-100", "bytes=-100", "bytes=-99999999", f"bytes=0-{2**64}")),
+    {"range": common_pb2.Range(start=0, length=100)},
+    {"range": common_pb2.Range(start=0, length=2**64 - 1)},
+]
+
+
+@pytest.mark.parametrize("fields", WHOLE, ids=str)
+def test_range_that_is_the_whole_file_brings_the_whole_and_is_known_as_a_range(fields: dict[str, object]) -> None:
+    assert spans(**fields) is None
+    assert DownloadRequest.from_wire(download(**fields)).range_within(100) == ByteRange(0, 100)
+
+
+def test_without_a_range_there_is_none() -> None:
     assert spans() is None
+    assert DownloadRequest.from_wire(download()).range_within(100) is None
 
 
 @pytest.mark.parametrize("text", ["bytes=100-", "bytes=5-1", "bytes=-0", "bytes=0-1,3-4", "lines=1-2", "bytes=-"])
