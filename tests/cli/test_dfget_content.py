@@ -73,6 +73,8 @@ def test_an_empty_file_is_sent_too(desk: Desk) -> None:
 
 
 def test_a_piece_with_other_bytes_than_its_crc_says_is_refused(desk: Desk) -> None:
+    """Attack 26."""
+
     def spoil(piece: common_pb2.Piece) -> list[common_pb2.Piece]:
         if piece.number == 3:
             piece.content = b"x" * len(piece.content)
@@ -114,6 +116,7 @@ def test_a_piece_outside_the_file_is_not_written(desk: Desk, offset: int) -> Non
 
 @pytest.mark.parametrize("length", [1 << 62, (1 << 64) - 1])
 def test_a_length_no_disk_has_is_told_before_the_first_piece(desk: Desk, length: int) -> None:
+    """Attack 43."""
     desk.daemon.play = Play(content=CONTENT, content_length=length)
     assert failed(desk.run(TRANSFER), 7, "the output cannot be written", desk, [])
 
@@ -154,6 +157,7 @@ RANGES = {
 @pytest.mark.parametrize("transfer", [[], [TRANSFER]], ids=["direct", "transfer"])
 @pytest.mark.parametrize(("text", "place"), RANGES.items(), ids=[text[:40] for text in RANGES])
 def test_a_range_becomes_the_output(desk: Desk, text: str, place: tuple[int, int], transfer: list[str]) -> None:
+    """Attack 33: also where the range is all there is, or its end beyond any file."""
     start, end = place
     ended = desk.run("--range", text, "--json", *transfer)
     assert (ended.status, desk.output.read_bytes()) == (0, CONTENT[start:end])

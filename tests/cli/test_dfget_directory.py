@@ -320,6 +320,7 @@ def test_only_the_last_directory_of_the_output_is_made(desk: Desk) -> None:
 
 
 def test_a_name_that_leads_out_is_one_failure(desk: Desk, tmp_path: Path) -> None:
+    """Attacks 19 and 22."""
     put(desk, "../../escaped", "%2e%2e/escaped", "..%2fescaped", "good")
     ended = fetch(desk)
     assert ended.status == 1
@@ -342,6 +343,7 @@ def test_each_name_that_is_unfit_for_a_file_is_one_line_and_one_missing_file(des
 def test_a_symbolic_link_in_the_tree_leads_nothing_out(
     desk: Desk, tmp_path: Path, transfer: list[str], overwrite: list[str]
 ) -> None:
+    """Attack 19."""
     outside, out = tmp_path / "outside", desk.directory / "out"
     outside.mkdir()
     out.mkdir()
@@ -358,6 +360,7 @@ def test_a_symbolic_link_in_the_tree_leads_nothing_out(
 
 
 def test_a_symbolic_link_that_appears_meanwhile_leads_nothing_out(desk: Desk, tmp_path: Path) -> None:
+    """Attack 19."""
     outside = tmp_path / "outside"
     outside.mkdir()
     put(desk, "sub/x")

@@ -65,6 +65,7 @@ def dfget(peer: LocalDaemon, url: str, output: Path, *flags: str) -> list[str]:
 async def test_range_that_is_the_whole_file_is_the_whole_file_to_dfget(
     cluster: LocalCluster, origin: Origin, content: bytes, tmp_path: Path, text: str, transfer: list[str]
 ) -> None:
+    """Attack 33."""
     text = text.format(last=len(content) - 1, length=len(content))
     command = dfget(cluster.peers[0], origin.url("/file"), tmp_path / "out", "--range", text, *transfer)
     process = await asyncio.create_subprocess_exec(*command, stderr=subprocess.PIPE)
@@ -140,6 +141,7 @@ async def test_ranges_and_the_whole_of_one_file_at_once_on_one_host(
 async def test_range_that_cannot_be_satisfied_is_refused_and_harms_nothing(
     cluster: LocalCluster, origin: Origin, content: bytes, tmp_path: Path, text: str
 ) -> None:
+    """Attack 33."""
     peer = cluster.peers[0]
     await peer.download(origin.url("/file"))
     with pytest.raises(InvalidRange):

@@ -37,6 +37,7 @@ def test_task_is_named_by_the_url_and_what_the_caller_set() -> None:
 
 
 def test_text_of_the_caller_names_the_task_alone() -> None:
+    """Attack 31: it stands for a file of its own."""
     read = DownloadRequest.from_wire(download(tag="ignored", content_for_calculating_task_id="same"))
     assert read.key.task_id == content_task_id("same")
 
@@ -62,6 +63,7 @@ def test_output_is_read_with_its_options() -> None:
 
 @pytest.mark.parametrize("path", ["relative/path", "", "/with\0nul"])
 def test_output_must_be_absolute(path: str) -> None:
+    """Attack 19."""
     with pytest.raises(OutputUnwritable):
         DownloadRequest.from_wire(download(output_path=path))
 
@@ -122,6 +124,7 @@ WHOLE: list[dict[str, object]] = [
 
 @pytest.mark.parametrize("fields", WHOLE, ids=str)
 def test_range_that_is_the_whole_file_brings_the_whole_and_is_known_as_a_range(fields: dict[str, object]) -> None:
+    """Attack 33."""
     assert spans(**fields) is None
     assert DownloadRequest.from_wire(download(**fields)).range_within(100) == ByteRange(0, 100)
 
@@ -133,11 +136,13 @@ def test_without_a_range_there_is_none() -> None:
 
 @pytest.mark.parametrize("text", ["bytes=100-", "bytes=5-1", "bytes=-0", "bytes=0-1,3-4", "lines=1-2", "bytes=-"])
 def test_range_that_cannot_be_satisfied_is_refused(text: str) -> None:
+    """Attack 33."""
     with pytest.raises(InvalidRange):
         spans(**header(text))
 
 
 def test_range_of_a_file_of_unknown_length_is_refused() -> None:
+    """Attack 33."""
     with pytest.raises(InvalidRange, match="does not tell how long"):
         spans(None, range=common_pb2.Range(start=0, length=1))
 

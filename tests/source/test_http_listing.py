@@ -235,6 +235,7 @@ def test_only_pages_are_read(kind: str, headers: dict[str, str]) -> None:
     ids=range(9),
 )
 def test_json_of_another_kind_is_no_list_of_files(page: bytes) -> None:
+    """Attack 43."""
     with pytest.raises(UnsupportedFeature):
         found(page, kind="application/json")
 
@@ -258,6 +259,7 @@ def test_what_is_neither_file_nor_directory_is_left_out() -> None:
 
 
 def test_a_page_that_names_too_many_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attack 43."""
     monkeypatch.setattr(http_listing, "ENTRY_LIMIT", 3)
     assert len(urls(html("a", "b", "c", "c"))) == 3
     with pytest.raises(SourceError, match="longer than 3 entries"):
@@ -274,6 +276,7 @@ def test_a_page_that_names_too_many_is_refused(monkeypatch: pytest.MonkeyPatch) 
     "piece", ["<a ", "<a href='", "<a href=x <", "<!--", "<![CDATA[", "<div class='x", "<title", "&#"]
 )
 def test_a_malformed_page_costs_no_more_than_its_length(piece: str) -> None:
+    """Attack 43."""
     page = f"<title>Index of /</title>{piece * (1_000_000 // len(piece))}".encode()
     assert found(page) == []
 
@@ -306,12 +309,14 @@ LINKS = st.one_of(st.text(), st.lists(PIECES).map("".join))
 
 @given(st.lists(LINKS, max_size=5), st.sampled_from([ASKED, "http://other/x/", "http://host/a%20b/dir/?q=/../"]))
 def test_an_entry_is_always_directly_below_what_was_asked(links: list[str], final: str) -> None:
+    """Attack 22."""
     for entry in found(html(*links).decode().encode("utf-8", "surrogatepass"), final=final):
         check_directly_below(entry)
 
 
 @given(st.lists(st.one_of(st.text(), PIECES), max_size=5), st.sampled_from(["file", "directory"]))
 def test_a_name_in_json_is_always_directly_below_what_was_asked(names: list[str], kind: str) -> None:
+    """Attack 22."""
     rows = [{"name": name, "type": kind} for name in names]
     for entry in found(json.dumps(rows).encode(), kind="application/json"):
         check_directly_below(entry)
@@ -332,6 +337,7 @@ def check_directly_below(entry: SourceEntry) -> None:
 @settings(max_examples=300)
 @given(st.binary(), st.sampled_from(["text/html", "application/json", "text/html; charset=no-such"]))
 def test_no_page_whatsoever_is_more_than_refused(page: bytes, kind: str) -> None:
+    """Attack 43."""
     for start in (b"", b"<title>Index of /</title><a href="):
         try:
             entries = found(start + page, kind=kind)

@@ -6,8 +6,10 @@ call themselves an index in the same words, and nginx's JSON. Any other page is 
 A page is written by the origin, or by whoever may put files there. So an entry is never what a link says but one path
 segment taken from it and put behind the URL that was asked for: a link that leads up, elsewhere, or to more than one
 level down is no entry, however it is spelled. A name with a backslash or a control character is an entry, spelled so
-that it leads nowhere else: whoever cannot use it has to say so, for a file that is silently missing is worse. If the origin redirected, links are read against where it led to, and
-the entries still stand below what was asked; following them is redirected likewise.
+that it leads nowhere else: whoever cannot use it has to say so, for a file that is silently missing is worse.
+
+If the origin redirected, links are read against where it led to, and the entries still stand below what was asked;
+following them is redirected likewise.
 """
 
 import json
@@ -98,8 +100,7 @@ def _below(asked_url: str, found: Iterable[_Found]) -> list[SourceEntry]:
             continue
         if len(entries) == ENTRY_LIMIT:
             raise _too_long(asked_url)
-        segment = segment.replace("\\", "%5C")  # as it stands it would be a slash
-        url = f"{base}{segment}/" if is_directory else f"{base}{segment}"
+        url = base + segment.replace("\\", "%5C") + "/" * is_directory  # a backslash would be read as a slash
         entries[name] = SourceEntry(url=url, is_directory=is_directory, content_length=length)
     return list(entries.values())
 

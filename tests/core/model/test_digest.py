@@ -46,5 +46,6 @@ def test_digest_is_read_in_its_one_spelling(text, expected):
     ],
 )
 def test_text_that_is_no_digest_is_refused(text):
+    """Attack 27: MD5 and SHA-1 are no digests here."""
     with pytest.raises(InvalidDigest):
         Digest.parse(text)
