@@ -137,7 +137,7 @@ async def test_ranges_and_the_whole_of_one_file_at_once_on_one_host(
     assert read_from(origin) <= len(content) + 30
 
 
-@pytest.mark.parametrize("text", ["bytes=99999999-", "bytes=5-4", "bytes=0-0,5-5"])
+@pytest.mark.parametrize("text", ["bytes=99999999-", "bytes=5-4", "bytes=-0", "bytes=0-0,5-5", f"bytes={2**64}-"])
 async def test_range_that_cannot_be_satisfied_is_refused_and_harms_nothing(
     cluster: LocalCluster, origin: Origin, content: bytes, tmp_path: Path, text: str
 ) -> None:

@@ -176,7 +176,7 @@ async def test_peer_with_wrong_bytes_and_a_right_checksum_is_caught(
 async def test_two_files_that_callers_gave_one_name_are_never_taken_for_each_other(
     cluster: LocalCluster, origin: Origin, content: bytes, tmp_path: Path
 ) -> None:
-    """Attack 31: neither by a text of the callers' own nor by parameters that were filtered from the URL."""
+    """Attack 31: a text of the callers' own is no proof that two files are one."""
     other = content[::-1]
     origin.put("/other", other)
     name = {"content_for_calculating_task_id": "the same"}

@@ -1,14 +1,18 @@
 """Reading a download from the wire."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dragonfly.core.model.ids import content_task_id, url_task_id
 from dragonfly.core.model.ranges import ByteRange
 from dragonfly.core.model.units import MiB
 from dragonfly.dfdaemon.request import DownloadRequest
 from dragonfly.errors import (
+    DragonflyError,
     InvalidDigest,
     InvalidInput,
     InvalidPieceLength,
@@ -86,6 +90,29 @@ def test_digest_that_does_not_parse_is_refused() -> None:
 def test_what_is_not_supported_yet_is_refused_by_name() -> None:
     with pytest.raises(UnsupportedFeature, match="is not supported yet"):
         DownloadRequest.from_wire(download(type=common_pb2.PERSISTENT))
+
+
+FIELDS = {
+    "url": st.text() | st.just(URL),
+    "digest": st.text(max_size=20) | st.sampled_from(["", "crc32:1"]),
+    "range": st.builds(common_pb2.Range, start=st.integers(0, 2**64 - 1), length=st.integers(0, 2**64 - 1)),
+    "request_header": st.dictionaries(st.sampled_from(["Range", "range", "A"]), st.text()),
+    "piece_length": st.integers(0, 2**64 - 1),
+    "output_path": st.text() | st.text().map("/{}".format),
+    "content_for_calculating_task_id": st.text(),
+    "filtered_query_params": st.lists(st.text()),
+    "enable_task_id_based_blob_digest": st.booleans(),
+    "type": st.integers(0, 2**31 - 1),
+    "priority": st.integers(0, 2**31 - 1),
+}
+
+
+@given(st.fixed_dictionaries({}, optional=FIELDS), st.none() | st.integers(0, 2**63))
+def test_whatever_is_asked_for_is_read_or_refused(asked: dict[str, object], content_length: int | None) -> None:
+    """Attack 43."""
+    with suppress(DragonflyError):
+        span = DownloadRequest.from_wire(common_pb2.Download(**asked)).range_within(content_length)  # type: ignore[arg-type]
+        assert span is None or (content_length is not None and span.end <= content_length)
 
 
 # --- ranges
