@@ -326,12 +326,14 @@ def test_a_directory_without_permission_is_refused_before_connecting(desk: Desk)
 
 
 def test_a_name_too_long_is_told(desk: Desk) -> None:
+    """Attack 19."""
     ended = desk.run(output=str(desk.directory / ("n" * 256)))
     assert ended.status == 7
     assert "File name too long" in ended.err
 
 
 def test_the_longest_and_oddest_names_work(desk: Desk) -> None:
+    """Attack 19."""
     for name in ("n" * 255, "é" * 127, "with space", "-dash", "line\nbreak", os.fsdecode(b"\xff\xfe")):
         assert desk.run(output=str(desk.directory / name)).status == 0, name
         assert (desk.directory / name).read_bytes() == b"content"
@@ -355,6 +357,7 @@ def test_a_symbolic_link_counts_as_existing_even_where_it_leads_nowhere(desk: De
 
 
 def test_overwrite_replaces_a_symbolic_link_and_not_what_it_leads_to(desk: Desk, tmp_path: Path) -> None:
+    """Attack 19."""
     (tmp_path / "precious").write_bytes(b"precious")
     desk.output.symlink_to(tmp_path / "precious")
     assert desk.run("--overwrite").status == 0
@@ -363,6 +366,7 @@ def test_overwrite_replaces_a_symbolic_link_and_not_what_it_leads_to(desk: Desk,
 
 
 def test_a_device_or_pipe_is_never_replaced(desk: Desk) -> None:
+    """Attack 19."""
     os.mkfifo(desk.output)
     ended = desk.run("--overwrite")
     assert ended.status == 7
@@ -393,6 +397,8 @@ def test_a_draft_of_another_length_is_wrong_content(desk: Desk) -> None:
 
 
 def test_something_else_in_the_drafts_place_is_not_published(desk: Desk) -> None:
+    """Attack 19."""
+
     def swap(output: Path, content: bytes) -> None:
         output.unlink()
         output.symlink_to("/etc/hostname")

@@ -73,6 +73,8 @@ def test_an_empty_file_is_sent_too(desk: Desk) -> None:
 
 
 def test_a_piece_with_other_bytes_than_its_crc_says_is_refused(desk: Desk) -> None:
+    """Attack 26."""
+
     def spoil(piece: common_pb2.Piece) -> list[common_pb2.Piece]:
         if piece.number == 3:
             piece.content = b"x" * len(piece.content)
@@ -114,6 +116,7 @@ def test_a_piece_outside_the_file_is_not_written(desk: Desk, offset: int) -> Non
 
 @pytest.mark.parametrize("length", [1 << 62, (1 << 64) - 1])
 def test_a_length_no_disk_has_is_told_before_the_first_piece(desk: Desk, length: int) -> None:
+    """Attack 43."""
     desk.daemon.play = Play(content=CONTENT, content_length=length)
     assert failed(desk.run(TRANSFER), 7, "the output cannot be written", desk, [])
 
@@ -140,12 +143,21 @@ RANGES = {
     "-50": (974, 1024),
     "bytes=150-349": (150, 350),
     "1000-5000": (1000, 1024),
+    "0-": (0, 1024),
+    "0-1023": (0, 1024),
+    "-1024": (0, 1024),
+    "-99999999": (0, 1024),
+    "0-9223372036854775807": (0, 1024),
+    "0-18446744073709551616": (0, 1024),
+    "-18446744073709551616": (0, 1024),
+    f"00000000000000000000010-{'9' * 5000}": (10, 1024),
 }
 
 
 @pytest.mark.parametrize("transfer", [[], [TRANSFER]], ids=["direct", "transfer"])
-@pytest.mark.parametrize(("text", "place"), RANGES.items(), ids=RANGES.keys())
+@pytest.mark.parametrize(("text", "place"), RANGES.items(), ids=[text[:40] for text in RANGES])
 def test_a_range_becomes_the_output(desk: Desk, text: str, place: tuple[int, int], transfer: list[str]) -> None:
+    """Attack 33: also where the range is all there is, or its end beyond any file."""
     start, end = place
     ended = desk.run("--range", text, "--json", *transfer)
     assert (ended.status, desk.output.read_bytes()) == (0, CONTENT[start:end])
@@ -235,6 +247,8 @@ CONFLICTS = {
     "no range": (["--range", "x"], "--range: the range 'x' cannot be satisfied: want START-END"),
     "an empty range": (["--range", "-0"], "it holds no byte"),
     "a range backwards": (["--range", "9-1"], "it ends before it starts"),
+    "a start beyond any file": (["--range", "18446744073709551616-"], "no file is so long"),
+    "a range beyond any file": (["--range", f"9223372036854775807-{2**64}"], "no file is so long"),
     "several ranges": (["--range", "0-1,3-4"], "want START-END"),
     "glob without directory": (["-I", "*.txt"], "--include-files is for directories: add --recursive"),
     "md5": ([TRANSFER, "--digest", f"md5:{'a' * 32}"], "md5"),

@@ -320,6 +320,7 @@ def test_only_the_last_directory_of_the_output_is_made(desk: Desk) -> None:
 
 
 def test_a_name_that_leads_out_is_one_failure(desk: Desk, tmp_path: Path) -> None:
+    """Attacks 19 and 22."""
     put(desk, "../../escaped", "%2e%2e/escaped", "..%2fescaped", "good")
     ended = fetch(desk)
     assert ended.status == 1
@@ -328,11 +329,21 @@ def test_a_name_that_leads_out_is_one_failure(desk: Desk, tmp_path: Path) -> Non
     assert not list(tmp_path.rglob("*escaped*"))
 
 
+def test_each_name_that_is_unfit_for_a_file_is_one_line_and_one_missing_file(desk: Desk) -> None:
+    """Attacks 19 and 22: what such a name could do here is left to no file system and no terminal."""
+    put(desk, "a%5Cb", "a%00b", "a%0Ab", "a%1B[2Jb", "sub%5C/x", "good")
+    ended = fetch(desk, "--json")
+    assert (ended.status, files(desk)) == (1, {"good": b"content"})
+    lines = [line for line in ended.err.splitlines() if "a name that is not fit for a file" in line]
+    assert len(lines) == ended.result["files_missing"] == len(ended.result["failures"]) == 5  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("transfer", [[], ["--transfer-from-dfdaemon"]], ids=["direct", "transfer"])
 @pytest.mark.parametrize("overwrite", [[], ["--overwrite"]], ids=["", "overwrite"])
 def test_a_symbolic_link_in_the_tree_leads_nothing_out(
     desk: Desk, tmp_path: Path, transfer: list[str], overwrite: list[str]
 ) -> None:
+    """Attack 19."""
     outside, out = tmp_path / "outside", desk.directory / "out"
     outside.mkdir()
     out.mkdir()
@@ -349,6 +360,7 @@ def test_a_symbolic_link_in_the_tree_leads_nothing_out(
 
 
 def test_a_symbolic_link_that_appears_meanwhile_leads_nothing_out(desk: Desk, tmp_path: Path) -> None:
+    """Attack 19."""
     outside = tmp_path / "outside"
     outside.mkdir()
     put(desk, "sub/x")

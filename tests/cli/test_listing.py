@@ -44,6 +44,8 @@ ATTACKS = {
     "parent": ROOT + "../secret", "parent within": ROOT + "a/../../../secret", "encoded parent": ROOT + "%2e%2e/secret",
     "parent in the root's place": "s3://bucket/models/../etc/passwd", "encoded slash": ROOT + "a%2fb",
     "encoded absolute": ROOT + "%2Fetc%2Fpasswd", "encoded climb": ROOT + "..%2f..%2fetc", "NUL": ROOT + "a%00b",
+    "encoded backslash": ROOT + "a%5Cb", "backslash": ROOT + "a\\b", "line end": ROOT + "a%0Ab",
+    "escape": ROOT + "%1B[2J", "unfit directory": ROOT + "a%5Cb/c", "delete": ROOT + "a%7F",
     "double slash": ROOT + "a//b", "dot": ROOT + "./a", "another directory": "s3://bucket/other/a",
     "a longer name": "s3://bucket/models/llama-2/a", "another bucket": "s3://evil/models/llama/a",
     "another scheme": "http://bucket/models/llama/a", "no scheme": "models/llama/a", "absolute": "/etc/passwd",
@@ -53,6 +55,7 @@ ATTACKS = {
 
 @pytest.mark.parametrize("url", ATTACKS.values(), ids=ATTACKS.keys())
 def test_a_name_that_leads_elsewhere_is_refused_and_the_others_are_not(url: str) -> None:
+    """Attacks 19 and 22."""
     found = listing()
     found.add([Entry(url, 1, False), file("good")])
     assert paths(found) == ["good"]

@@ -25,6 +25,7 @@ def make_old(path: Path) -> None:
 
 
 def test_private_directory_is_ours_alone_and_gone_after_removal(tmp_path: Path) -> None:
+    """Attack 25."""
     directory = PrivateDirectory(tmp_path)
     (directory.path / "file").touch()
     assert directory.path.stat().st_mode & 0o777 == 0o700

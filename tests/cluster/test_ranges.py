@@ -1,6 +1,8 @@
 """Ranges of a file through a swarm: pieces of it and no more, and never the whole task marked as done."""
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,38 @@ async def test_range_in_a_header_is_as_good(
     header = {"Range": "bytes=-100"}
     await cluster.peers[0].download(origin.url("/file"), output=tmp_path / "out", request_header=header)
     assert (tmp_path / "out").read_bytes() == content[-100:]
+
+
+def dfget(peer: LocalDaemon, url: str, output: Path, *flags: str) -> list[str]:
+    return [sys.executable, "-m", "dragonfly.cli.dfget", url, "-O", str(output), "-e", str(peer.socket), *flags]
+
+
+@pytest.mark.parametrize("transfer", [[], ["--transfer-from-dfdaemon"]], ids=["direct", "transfer"])
+@pytest.mark.parametrize(
+    "text", ["0-", "0-{last}", "-{length}", "-99999999", "0-99999999999", "0-18446744073709551616"]
+)
+async def test_range_that_is_the_whole_file_is_the_whole_file_to_dfget(
+    cluster: LocalCluster, origin: Origin, content: bytes, tmp_path: Path, text: str, transfer: list[str]
+) -> None:
+    """Attack 33."""
+    text = text.format(last=len(content) - 1, length=len(content))
+    command = dfget(cluster.peers[0], origin.url("/file"), tmp_path / "out", "--range", text, *transfer)
+    process = await asyncio.create_subprocess_exec(*command, stderr=subprocess.PIPE)
+    _, errors = await process.communicate()
+    assert (process.returncode, (tmp_path / "out").read_bytes() == content) == (0, True), errors
+
+
+async def test_range_that_is_the_whole_file_shares_the_flight_of_the_whole(
+    cluster: LocalCluster, origin: Origin, content: bytes, tmp_path: Path
+) -> None:
+    peer, url = cluster.peers[0], origin.url("/file")
+    outputs = tmp_path / "whole", tmp_path / "range"
+    _, part = await asyncio.gather(
+        peer.download(url, output=outputs[0]), peer.download(url, output=outputs[1], **span(0, len(content)))
+    )
+    assert [output.read_bytes() == content for output in outputs] == [True, True]
+    assert (await peer.stat_local_task(part.task_id)).HasField("finished_at")
+    assert read_from(origin) <= len(content) + 20
 
 
 async def test_range_does_not_finish_the_task_and_the_rest_is_fetched_when_asked_for(
@@ -103,10 +137,11 @@ async def test_ranges_and_the_whole_of_one_file_at_once_on_one_host(
     assert read_from(origin) <= len(content) + 30
 
 
-@pytest.mark.parametrize("text", ["bytes=99999999-", "bytes=5-4", "bytes=0-0,5-5"])
+@pytest.mark.parametrize("text", ["bytes=99999999-", "bytes=5-4", "bytes=-0", "bytes=0-0,5-5", f"bytes={2**64}-"])
 async def test_range_that_cannot_be_satisfied_is_refused_and_harms_nothing(
     cluster: LocalCluster, origin: Origin, content: bytes, tmp_path: Path, text: str
 ) -> None:
+    """Attack 33."""
     peer = cluster.peers[0]
     await peer.download(origin.url("/file"))
     with pytest.raises(InvalidRange):

@@ -95,6 +95,7 @@ async def test_private_file_is_not_given_to_others_though_its_url_names_its_dige
 async def test_new_version_is_never_mixed_with_what_peers_hold_of_the_old_one(
     cluster: LocalCluster, origin: Origin, content: bytes, tmp_path: Path
 ) -> None:
+    """Attack 30."""
     await cluster.peers[0].download(origin.url("/file"))  # the seed and this peer hold the old version
     origin.put("/file", content[::-1])
     await cluster.peers[1].download(origin.url("/file"), output=tmp_path / "out")
@@ -212,6 +213,7 @@ def forged(piece: bytes) -> bytes:
 async def test_peer_with_wrong_bytes_and_a_right_checksum_is_caught(
     cluster: LocalCluster, origin: Origin, content: bytes, tmp_path: Path
 ) -> None:
+    """Attack 26: the right CRC of the wrong content, in a swarm."""
     done = await cluster.peers[0].download(origin.url("/file"))
     stored = tmp_path / "p0" / "storage" / "content" / "tasks" / done.task_id[:3] / done.task_id
     facts = stored.stat()
@@ -221,3 +223,18 @@ async def test_peer_with_wrong_bytes_and_a_right_checksum_is_caught(
     for number, peer in enumerate(cluster.peers[1:]):
         await peer.download(origin.url("/file"), output=tmp_path / f"out-{number}")
         assert (tmp_path / f"out-{number}").read_bytes() == content
+
+
+async def test_two_files_that_callers_gave_one_name_are_never_taken_for_each_other(
+    cluster: LocalCluster, origin: Origin, content: bytes, tmp_path: Path
+) -> None:
+    """Attack 31: a text of the callers' own is no proof that two files are one."""
+    other = content[::-1]
+    origin.put("/other", other)
+    name = {"content_for_calculating_task_id": "the same"}
+    for number, peer in enumerate(cluster.peers[:2]):
+        first = await peer.download(origin.url("/file"), output=tmp_path / f"file-{number}", **name)
+        second = await peer.download(origin.url("/other"), output=tmp_path / f"other-{number}", **name)
+        assert first.task_id == second.task_id
+        assert (tmp_path / f"file-{number}").read_bytes() == content
+        assert (tmp_path / f"other-{number}").read_bytes() == other

@@ -82,6 +82,7 @@ async def test_late_peer_is_served_by_earlier_ones(cluster: LocalCluster, origin
 async def test_file_of_any_length_arrives(
     cluster: LocalCluster, origin: Origin, tmp_path: Path, length: int, content: bytes
 ) -> None:
+    """Attack 33: tiny and empty files too."""
     origin.put("/sized", content[:length])
     done = await cluster.peers[0].download(origin.url("/sized"), output=tmp_path / "out")
     assert (tmp_path / "out").read_bytes() == content[:length]
@@ -194,6 +195,7 @@ async def test_origin_that_is_not_there_is_named(cluster: LocalCluster) -> None:
 
 
 async def test_file_that_changes_midway_is_refused_whole(origin: Origin, tmp_path: Path, content: bytes) -> None:
+    """Attack 30."""
     origin.fail("/file", Fault(changes_after=5 * MiB, becomes=content[::-1]))
     async with LocalCluster(tmp_path, peers=1, settings={"download.concurrentPieceCount": "1"}) as cluster:
         with pytest.raises(SourceChanged):
@@ -206,6 +208,7 @@ async def test_file_that_changes_midway_is_refused_whole(origin: Origin, tmp_pat
 async def test_changed_file_is_fetched_anew(
     cluster: LocalCluster, origin: Origin, tmp_path: Path, content: bytes
 ) -> None:
+    """Attack 30."""
     peer = cluster.peers[0]
     await peer.download(origin.url("/file"))
     origin.put("/file", content[::-1])

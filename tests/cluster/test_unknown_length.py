@@ -31,6 +31,7 @@ def origin() -> Iterator[Origin]:
 async def test_file_of_any_length_arrives_though_nobody_knew_it(
     cluster: LocalCluster, origin: Origin, tmp_path: Path, length: int
 ) -> None:
+    """Attack 33."""
     origin.put("/stream", BYTES[:length])
     done = await cluster.peers[0].download(origin.url("/stream"), output=tmp_path / "out")
     assert (tmp_path / "out").read_bytes() == BYTES[:length]
@@ -49,6 +50,7 @@ async def test_many_peers_read_the_stream_once(cluster: LocalCluster, origin: Or
 async def test_stream_that_breaks_off_is_never_taken_for_whole(
     cluster: LocalCluster, origin: Origin, tmp_path: Path
 ) -> None:
+    """Attack 33."""
     origin.fail("/stream", Fault(no_length=True, ignore_range=True, close_after=PIECE + 5))
     with pytest.raises(SourceTruncated):
         await cluster.peers[0].download(origin.url("/stream"), output=tmp_path / "out")
@@ -112,6 +114,7 @@ async def test_stream_without_a_scheduler_comes_from_the_origin(
 
 
 async def test_range_of_a_stream_is_refused(cluster: LocalCluster, origin: Origin) -> None:
+    """Attack 33."""
     with pytest.raises(InvalidRange, match="does not tell how long"):
         await cluster.peers[0].download(origin.url("/stream"), range=common_pb2.Range(start=0, length=1))
 

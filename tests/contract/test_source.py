@@ -81,6 +81,7 @@ def test_a_span_beyond_the_file_is_refused_without_asking(place: Place) -> None:
 
 
 def test_a_file_that_became_another_is_not_read(place: Place) -> None:
+    """Attack 30."""
     stat = place.source.stat(place.request, timeout=TIMEOUT)
     place.origin.put("/file", BODY[::-1])
     received = bytearray()
@@ -118,6 +119,7 @@ def test_a_file_of_unknown_length_is_read_to_its_end(place: Place) -> None:
 
 
 def test_an_early_end_is_no_shorter_file(place: Place) -> None:
+    """Attack 33."""
     place.origin.fail("/file", Fault(ignore_range=True, no_length=True))
     stat = place.source.stat(place.request, timeout=TIMEOUT)
     place.origin.fail("/file", Fault(ignore_range=True, no_length=True, close_after=100_000))

@@ -111,6 +111,7 @@ async def test_at_the_mark_the_least_recently_used_go_and_are_told(
 async def test_what_is_in_use_outlives_its_time(
     store: TaskStore, collector: Collector, clock: FakeTime, gone: list[TaskKey]
 ) -> None:
+    """Attack 24."""
     keys = stored(store, clock, "old", "old too")
     clock.now += 31 * DAY
     with store.pin(keys[0]):

@@ -35,6 +35,7 @@ def test_socket_of_a_living_daemon_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+    """Attack 25."""
     path = tmp_path / "dfdaemon.sock"
     path.write_text("precious")
     with pytest.raises(ServiceError, match="not a socket"):
@@ -48,6 +49,7 @@ def test_path_longer_than_a_socket_may_have_is_refused(tmp_path: Path) -> None:
 
 
 def test_only_owner_and_group_may_connect(tmp_path: Path) -> None:
+    """Attack 25."""
     path = tmp_path / "dfdaemon.sock"
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(path))

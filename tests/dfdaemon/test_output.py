@@ -124,6 +124,7 @@ def test_missing_parent_is_named(content: Path, tmp_path: Path) -> None:
 
 
 def test_symbolic_link_is_not_followed(content: Path, tmp_path: Path) -> None:
+    """Attack 19."""
     victim, target = tmp_path / "victim", tmp_path / "out"
     victim.write_text("precious")
     target.symlink_to(victim)
@@ -133,6 +134,7 @@ def test_symbolic_link_is_not_followed(content: Path, tmp_path: Path) -> None:
 
 
 def test_device_is_no_output(content: Path) -> None:
+    """Attack 19."""
     with pytest.raises(OutputUnwritable, match="not a regular file"):
         output.check(wanted(Path("/dev/null"), overwrite=True))
 

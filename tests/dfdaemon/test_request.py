@@ -1,14 +1,18 @@
 """Reading a download from the wire."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dragonfly.core.model.ids import content_task_id, url_task_id
 from dragonfly.core.model.ranges import ByteRange
 from dragonfly.core.model.units import MiB
 from dragonfly.dfdaemon.request import DownloadRequest
 from dragonfly.errors import (
+    DragonflyError,
     InvalidDigest,
     InvalidInput,
     InvalidPieceLength,
@@ -37,6 +41,7 @@ def test_task_is_named_by_the_url_and_what_the_caller_set() -> None:
 
 
 def test_text_of_the_caller_names_the_task_alone() -> None:
+    """Attack 31: it stands for a file of its own."""
     read = DownloadRequest.from_wire(download(tag="ignored", content_for_calculating_task_id="same"))
     assert read.key.task_id == content_task_id("same")
 
@@ -62,6 +67,7 @@ def test_output_is_read_with_its_options() -> None:
 
 @pytest.mark.parametrize("path", ["relative/path", "", "/with\0nul"])
 def test_output_must_be_absolute(path: str) -> None:
+    """Attack 19."""
     with pytest.raises(OutputUnwritable):
         DownloadRequest.from_wire(download(output_path=path))
 
@@ -84,6 +90,29 @@ def test_digest_that_does_not_parse_is_refused() -> None:
 def test_what_is_not_supported_yet_is_refused_by_name() -> None:
     with pytest.raises(UnsupportedFeature, match="is not supported yet"):
         DownloadRequest.from_wire(download(type=common_pb2.PERSISTENT))
+
+
+FIELDS = {
+    "url": st.text() | st.just(URL),
+    "digest": st.text(max_size=20) | st.sampled_from(["", "crc32:1"]),
+    "range": st.builds(common_pb2.Range, start=st.integers(0, 2**64 - 1), length=st.integers(0, 2**64 - 1)),
+    "request_header": st.dictionaries(st.sampled_from(["Range", "range", "A"]), st.text()),
+    "piece_length": st.integers(0, 2**64 - 1),
+    "output_path": st.text() | st.text().map("/{}".format),
+    "content_for_calculating_task_id": st.text(),
+    "filtered_query_params": st.lists(st.text()),
+    "enable_task_id_based_blob_digest": st.booleans(),
+    "type": st.integers(0, 2**31 - 1),
+    "priority": st.integers(0, 2**31 - 1),
+}
+
+
+@given(st.fixed_dictionaries({}, optional=FIELDS), st.none() | st.integers(0, 2**63))
+def test_whatever_is_asked_for_is_read_or_refused(asked: dict[str, object], content_length: int | None) -> None:
+    """Attack 43."""
+    with suppress(DragonflyError):
+        span = DownloadRequest.from_wire(common_pb2.Download(**asked)).range_within(content_length)  # type: ignore[arg-type]
+        assert span is None or (content_length is not None and span.end <= content_length)
 
 
 # --- ranges
@@ -113,18 +142,34 @@ def test_range_of_the_message_wins_over_the_header() -> None:
     assert spans(range=common_pb2.Range(start=1, length=2), **header("bytes=5-6")) == ByteRange(1, 2)
 
 
-def test_range_that_is_the_whole_file_is_none() -> None:
-    assert spans(**header("bytes=0-")) is None
+WHOLE: list[dict[str, object]] = [
+    *map(header, ("bytes=0-", "bytes=0-99", "bytes=0-100", "bytes=-100", "bytes=-99999999", f"bytes=0-{2**64}")),
+    {"range": common_pb2.Range(start=0, length=100)},
+    {"range": common_pb2.Range(start=0, length=2**64 - 1)},
+]
+
+
+@pytest.mark.parametrize("fields", WHOLE, ids=str)
+def test_range_that_is_the_whole_file_brings_the_whole_and_is_known_as_a_range(fields: dict[str, object]) -> None:
+    """Attack 33."""
+    assert spans(**fields) is None
+    assert DownloadRequest.from_wire(download(**fields)).range_within(100) == ByteRange(0, 100)
+
+
+def test_without_a_range_there_is_none() -> None:
     assert spans() is None
+    assert DownloadRequest.from_wire(download()).range_within(100) is None
 
 
 @pytest.mark.parametrize("text", ["bytes=100-", "bytes=5-1", "bytes=-0", "bytes=0-1,3-4", "lines=1-2", "bytes=-"])
 def test_range_that_cannot_be_satisfied_is_refused(text: str) -> None:
+    """Attack 33."""
     with pytest.raises(InvalidRange):
         spans(**header(text))
 
 
 def test_range_of_a_file_of_unknown_length_is_refused() -> None:
+    """Attack 33."""
     with pytest.raises(InvalidRange, match="does not tell how long"):
         spans(None, range=common_pb2.Range(start=0, length=1))
 

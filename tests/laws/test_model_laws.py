@@ -6,12 +6,13 @@ from urllib.parse import parse_qsl, urlencode
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dragonfly.core.model.digest import Digest
 from dragonfly.core.model.ids import canonical_url
 from dragonfly.core.model.piece import MAX_PIECE_COUNT, MAX_PIECE_LENGTH, MIN_PIECE_LENGTH, PieceGeometry, PieceSet
 from dragonfly.core.model.piece import piece_length as computed
 from dragonfly.core.model.ranges import ByteRange, parse_range_header
 from dragonfly.core.model.units import parse_size
-from dragonfly.errors import InvalidQuantity, InvalidRange, InvalidUrl
+from dragonfly.errors import InvalidDigest, InvalidQuantity, InvalidRange, InvalidUrl
 
 numbers = st.sets(st.integers(0, 3000))
 small_numbers = st.integers(1, 400)
@@ -80,6 +81,7 @@ def test_header_of_a_range_is_read_back_clamped(span, content_length):
 
 @given(st.text("bytes=-0123456789, ", max_size=40) | st.text(), st.integers(0, 2**64))
 def test_range_header_is_within_the_content_or_refused(text, content_length):
+    """Attacks 33 and 43."""
     try:
         span = parse_range_header(text, content_length)
     except InvalidRange:
@@ -89,8 +91,22 @@ def test_range_header_is_within_the_content_or_refused(text, content_length):
 
 @given(st.text())
 def test_size_is_read_or_refused_but_never_crashes(text):
+    """Attack 43."""
     with suppress(InvalidQuantity):
         assert parse_size(text) >= 0
+
+
+@given(
+    st.text()
+    | st.builds(
+        "{}:{}".format, st.sampled_from(["crc32", "sha256", "sha512", "blake3", "md5"]), st.text("0123456789af _-")
+    )
+)
+def test_digest_is_read_in_one_spelling_or_refused(text):
+    """Attack 43."""
+    with suppress(InvalidDigest):
+        digest = Digest.parse(text)
+        assert Digest.parse(str(digest)) == digest
 
 
 query_texts = st.text(st.sampled_from("ab=&+%~ ;é?/#\udcff2F") | st.characters(), max_size=30)
@@ -98,6 +114,7 @@ query_texts = st.text(st.sampled_from("ab=&+%~ ;é?/#\udcff2F") | st.characters(
 
 @given(query_texts)
 def test_canonical_url_is_a_fixed_point(query):
+    """Attacks 31 and 43: two spellings of one URL are one task."""
     try:
         once = canonical_url(f"https://example.com/x?{query}")
     except InvalidUrl:
@@ -107,5 +124,6 @@ def test_canonical_url_is_a_fixed_point(query):
 
 @given(st.lists(st.tuples(st.text(st.characters(codec="utf-8")), st.text(st.characters(codec="utf-8"))), min_size=1))
 def test_parameters_survive_where_none_is_filtered(pairs):
+    """Attack 31."""
     url = canonical_url(f"https://example.com/x?{urlencode(pairs)}")
     assert parse_qsl(url.partition("?")[2], keep_blank_values=True) == pairs

@@ -107,6 +107,7 @@ def test_a_damaged_answer_is_refused_or_means_something_else(frame: ContentHead 
 
 @pytest.mark.parametrize("length", [0, 44, MAX_VALUE + 1, 2**31, 2**32 - 1])
 def test_metadata_of_an_impossible_length_is_refused_before_it_is_read(length: int) -> None:
+    """Attack 43."""
     decoder = AnswerDecoder()
     decoder.feed(bytes((0, Tag.PIECE_CONTENT)) + b"\0\0\0\0")
     with pytest.raises(ProtocolViolation):
@@ -115,6 +116,7 @@ def test_metadata_of_an_impossible_length_is_refused_before_it_is_read(length: i
 
 @pytest.mark.parametrize("length", [0, MAX_VALUE + 1, 2**32 - 1])
 def test_an_error_of_an_impossible_length_is_refused_before_it_is_read(length: int) -> None:
+    """Attack 43."""
     with pytest.raises(ProtocolViolation):
         AnswerDecoder().feed(bytes((0, Tag.ERROR)) + length.to_bytes(4, "big"))
 

@@ -63,6 +63,7 @@ def test_a_length_is_a_number_of_bytes_or_unknown(headers: list[tuple[str, str]]
 
 @given(HEADERS)
 def test_any_headers_describe_a_file_or_are_an_error_of_the_origin(headers: list[tuple[str, str]]) -> None:
+    """Attack 43."""
     for described in (lambda: stat_of_part(message(headers), URL), lambda: stat_of_whole(message(headers), URL)):
         with suppress(SourceError):
             stat = described()
@@ -86,6 +87,7 @@ def test_a_304_confirms_or_is_an_error_of_the_origin(headers: list[tuple[str, st
 def test_a_body_is_taken_or_is_an_error_of_the_origin(
     headers: list[tuple[str, str]], stat: SourceStat, status: int
 ) -> None:
+    """Attack 43."""
     with suppress(SourceError):
         check_body(status, message(headers), stat, ByteRange(0, 1), URL)
         assert status in (200, 206)
@@ -122,6 +124,7 @@ def test_a_secret_is_never_shown(secret: str) -> None:
 
 @given(st.one_of(st.text(), st.text().map("http://host/".__add__), st.text().map("https://".__add__)))
 def test_any_text_is_a_url_or_not(text: str) -> None:
+    """Attack 43."""
     with suppress(InvalidUrl):
         address = parse_http_url(text)
         assert address.target.isascii()

@@ -20,7 +20,20 @@ from dragonfly.testing.origin_answer import Fault
 from dragonfly.testing.origin_index import STYLES
 from dragonfly.testing.source_reader import Reader
 
-NAMES = ["file.bin", "two words", "ä", "100%", "a&b", "q?u#e", "c:d", "semi;colon", "%2e%2e", "quo\"te'"]
+NAMES = [
+    "file.bin",
+    "two words",
+    "ä",
+    "100%",
+    "a&b",
+    "q?u#e",
+    "c:d",
+    "semi;colon",
+    "%2e%2e",
+    "quo\"te'",
+    "a\\b",
+    "a\nb",
+]
 
 
 @pytest.fixture(params=STYLES)

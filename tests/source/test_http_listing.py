@@ -109,12 +109,6 @@ def test_links_that_lead_elsewhere_are_no_entries(link: str) -> None:
         "%2e",
         "a%2fb",
         "%2fetc",
-        "..%5cetc",
-        "a\\b",
-        "a%00b",
-        "a%0ab",
-        "a&#10;b",
-        "a%7fb",
         "dir/../../file",
         "/a%20b/dir/../file",
         "/a%20b/dir/%2e%2e/file",
@@ -126,6 +120,27 @@ def test_links_that_lead_elsewhere_are_no_entries(link: str) -> None:
 def test_attack_22_a_link_that_climbs_out_is_no_entry(link: str) -> None:
     assert urls(html(link)) == []
     assert urls(html(link, "honest")) == [f"{ASKED}honest"]
+
+
+@pytest.mark.parametrize(
+    ("link", "entry"),
+    [
+        ("a%5cb", "a%5cb"),
+        ("a\\b", "a%5Cb"),
+        ("a\\", "a%5C"),
+        ("..\\..\\etc", "..%5C..%5Cetc"),
+        ("\\\\elsewhere\\file", "%5C%5Celsewhere%5Cfile"),
+        ("a%00b", "a%00b"),
+        ("a%0ab", "a%0ab"),
+        ("a&#10;b", "a%0Ab"),
+        ("a\x1bb", "a%1Bb"),
+        ("a%7fb", "a%7fb"),
+        ("..%5c/", "..%5c/"),
+    ],
+)
+def test_a_name_that_is_unfit_for_a_file_is_an_entry_that_leads_nowhere_else(link: str, entry: str) -> None:
+    """Attack 22: it is for whoever would write the file to refuse it, and not to be left out in silence."""
+    assert urls(html(link, "honest")) == [ASKED + entry, f"{ASKED}honest"]
 
 
 def test_a_link_too_long_to_be_one_is_none() -> None:
@@ -220,6 +235,7 @@ def test_only_pages_are_read(kind: str, headers: dict[str, str]) -> None:
     ids=range(9),
 )
 def test_json_of_another_kind_is_no_list_of_files(page: bytes) -> None:
+    """Attack 43."""
     with pytest.raises(UnsupportedFeature):
         found(page, kind="application/json")
 
@@ -228,7 +244,7 @@ def test_attack_22_names_in_json_are_names_and_no_paths() -> None:
     names = ["..", ".", "", "../etc", "/etc", "a/b", "a\\\\b", "a\\u0000b", "\\ud800", "honest", "%2e%2e", "a?b"]
     rows = ",".join(f'{{"name": "{name}", "type": "file", "size": 3}}' for name in names)
     entries = found(f"[{rows}]".encode(), kind="application/json")
-    assert [entry.url.removeprefix(ASKED) for entry in entries] == ["honest", "%252e%252e", "a%3Fb"]
+    assert [entry.url.removeprefix(ASKED) for entry in entries] == ["a%5Cb", "a%00b", "honest", "%252e%252e", "a%3Fb"]
 
 
 @pytest.mark.parametrize("size", ["-1", "1.5", "true", '"9"', "null", "1e400", "9" * 30])
@@ -243,6 +259,7 @@ def test_what_is_neither_file_nor_directory_is_left_out() -> None:
 
 
 def test_a_page_that_names_too_many_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attack 43."""
     monkeypatch.setattr(http_listing, "ENTRY_LIMIT", 3)
     assert len(urls(html("a", "b", "c", "c"))) == 3
     with pytest.raises(SourceError, match="longer than 3 entries"):
@@ -259,6 +276,7 @@ def test_a_page_that_names_too_many_is_refused(monkeypatch: pytest.MonkeyPatch) 
     "piece", ["<a ", "<a href='", "<a href=x <", "<!--", "<![CDATA[", "<div class='x", "<title", "&#"]
 )
 def test_a_malformed_page_costs_no_more_than_its_length(piece: str) -> None:
+    """Attack 43."""
     page = f"<title>Index of /</title>{piece * (1_000_000 // len(piece))}".encode()
     assert found(page) == []
 
@@ -291,12 +309,14 @@ LINKS = st.one_of(st.text(), st.lists(PIECES).map("".join))
 
 @given(st.lists(LINKS, max_size=5), st.sampled_from([ASKED, "http://other/x/", "http://host/a%20b/dir/?q=/../"]))
 def test_an_entry_is_always_directly_below_what_was_asked(links: list[str], final: str) -> None:
+    """Attack 22."""
     for entry in found(html(*links).decode().encode("utf-8", "surrogatepass"), final=final):
         check_directly_below(entry)
 
 
 @given(st.lists(st.one_of(st.text(), PIECES), max_size=5), st.sampled_from(["file", "directory"]))
 def test_a_name_in_json_is_always_directly_below_what_was_asked(names: list[str], kind: str) -> None:
+    """Attack 22."""
     rows = [{"name": name, "type": kind} for name in names]
     for entry in found(json.dumps(rows).encode(), kind="application/json"):
         check_directly_below(entry)
@@ -310,13 +330,14 @@ def check_directly_below(entry: SourceEntry) -> None:
     name = name.removesuffix("/")
     assert unquote(name) not in ("", ".", "..")
     assert not {"/", "\\", "\0", "?", "#"} & set(name)
-    assert not {"/", "\\", "\0"} & set(unquote(name))
+    assert "/" not in unquote(name)
     parse_http_url(entry.url)
 
 
 @settings(max_examples=300)
 @given(st.binary(), st.sampled_from(["text/html", "application/json", "text/html; charset=no-such"]))
 def test_no_page_whatsoever_is_more_than_refused(page: bytes, kind: str) -> None:
+    """Attack 43."""
     for start in (b"", b"<title>Index of /</title><a href="):
         try:
             entries = found(start + page, kind=kind)

@@ -121,6 +121,7 @@ def test_no_span_of_an_unknown_length_can_be_had(origin: Origin, reader: Reader,
 def test_chunks_without_their_end_are_no_shorter_file(
     origin: Origin, reader: Reader, url: str, close_after: int
 ) -> None:
+    """Attack 33."""
     origin.fail("/file", CHUNKED)
     stat = reader.stat(url)
     origin.fail("/file", Fault(ignore_range=True, no_length=True, close_after=close_after))

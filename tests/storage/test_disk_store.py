@@ -504,6 +504,7 @@ def test_a_directory_others_may_write_is_refused(directory: Path, inner: str, mo
 
 
 def test_rights_are_those_of_the_settings(directory: Path) -> None:
+    """Attack 25."""
     modes = {"file_mode": 0o640, "directory_mode": 0o770}
     before = os.umask(0o077)
     try:

@@ -195,6 +195,7 @@ def test_range_comes_back_as_it_went():
 
 
 def test_range_without_a_byte_is_refused():
+    """Attack 33."""
     with pytest.raises(InvalidRange):
         range_from_pb(common_pb2.Range(start=5, length=0))
 
@@ -258,6 +259,7 @@ def test_length_is_unknown_until_the_sender_says_it(lengths, geometry):
 
 
 def test_registration_with_a_million_tiny_pieces_too_many_is_refused():
+    """Attack 43."""
     download = common_pb2.Download(url="u", actual_content_length=2**63, actual_piece_length=1)
     with pytest.raises(InvalidPieceLength):
         description_from_download(download, KEY)

@@ -184,6 +184,7 @@ def test_half_a_surrogate_pair_in_json_becomes_writable_text():
 
 @given(st.binary() | st.text(), st.sampled_from(list(StatusCode)), st.text(), st.text() | st.binary())
 def test_nothing_a_stranger_sends_raises(details, code, message, name):
+    """Attack 43."""
     error = restored_error(code, message, [(DETAILS_KEY, details), (ERROR_KEY, name)])
     assert isinstance(error, DragonflyError)
 

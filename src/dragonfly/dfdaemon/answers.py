@@ -10,6 +10,7 @@ from dragonfly.core.model.piece import Piece
 from dragonfly.core.model.units import Bytes
 from dragonfly.dfdaemon.counting import CountedDownload
 from dragonfly.dfdaemon.engine import Engine, Seat
+from dragonfly.dfdaemon.request import DownloadRequest
 from dragonfly.dfdaemon.updates import LengthKnown, Noticed, PieceArrived
 from dragonfly.errors import StorageError, TaskNotFound
 from dragonfly.storage.store import StoredTask
@@ -20,20 +21,20 @@ Response = dfdaemon_pb2.DownloadTaskResponse
 
 
 async def follow(
-    engine: Engine, seat: Seat, download: CountedDownload, *, with_content: bool = False
+    engine: Engine, seat: Seat, wanted: DownloadRequest, download: CountedDownload
 ) -> AsyncIterator[Response]:
     """A seat's flight as the stream a caller of DownloadTask reads. Raises what the flight failed with."""
     download.joined(is_stored=seat.flight.stored.is_finished)
-    yield _response(engine, seat, started=started(seat))
+    yield _response(engine, seat, started=started(seat, wanted))
     async for update in seat.follow():
         download.saw(update)
         match update:
             case Noticed(notice):
-                yield _response(engine, seat, started=started(seat, notice=notice))
+                yield _response(engine, seat, started=started(seat, wanted, notice=notice))
             case LengthKnown():
-                yield _response(engine, seat, started=started(seat))
+                yield _response(engine, seat, started=started(seat, wanted))
             case PieceArrived():
-                content = await _content(engine, seat, update.piece) if with_content else None
+                content = await _content(engine, seat, update.piece) if wanted.wants_content else None
                 yield _response(engine, seat, piece=piece_finished(update, content))
 
 
@@ -54,14 +55,18 @@ def _response(
     )
 
 
-def started(seat: Seat, notice: str = "") -> dfdaemon_pb2.DownloadTaskStartedResponse:
-    """What a caller learns first: the length, the range, the origin's headers, every piece there will be."""
+def started(seat: Seat, wanted: DownloadRequest, notice: str = "") -> dfdaemon_pb2.DownloadTaskStartedResponse:
+    """What a caller learns first: the length, the range, the origin's headers, every piece there will be.
+
+    Whoever asked for a range hears which one it is, also where it is the whole file.
+    """
     flight, geometry = seat.flight, seat.flight.geometry
     numbers = () if geometry.is_open else geometry.pieces_in(seat.span) if seat.span else geometry.numbers()
+    asked = None if geometry.is_open else wanted.range_within(geometry.content_length)
     spans = ((number, geometry.span(number)) for number in numbers)
     return dfdaemon_pb2.DownloadTaskStartedResponse(
         content_length=0 if geometry.is_open else geometry.content_length,
-        range=range_to_pb(seat.span) if seat.span else None,
+        range=range_to_pb(asked) if asked else None,
         response_header=dict(flight.stat.headers),
         pieces=[common_pb2.Piece(number=number, offset=span.start, length=span.length) for number, span in spans],
         is_finished=flight.stored.is_finished,

@@ -83,7 +83,14 @@ class DownloadRequest:
         return self.wire.is_prefetch
 
     def span_within(self, content_length: Bytes | None) -> ByteRange | None:
-        """The bytes of the file that are asked for; None for all of them. Raises InvalidRange.
+        """The bytes that have to be brought; None for all of them, so that a range of everything is the whole file's
+        flight. Raises InvalidRange.
+        """
+        asked = self.range_within(content_length)
+        return None if asked is None or asked.length == content_length else asked
+
+    def range_within(self, content_length: Bytes | None) -> ByteRange | None:
+        """The range that was asked for, cut to the file, be it all of it; None where none was. Raises InvalidRange.
 
         The message's own field wins over a Range header, as in the reference.
         """
@@ -92,8 +99,7 @@ class DownloadRequest:
         text = self.span.header() if self.span is not None else self.range_header
         if content_length is None:
             raise InvalidRange(text=text, reason="the origin does not tell how long the file is")
-        span = parse_range_header(text, content_length)
-        return None if span.length == content_length else span
+        return parse_range_header(text, content_length)
 
     def as_prefetch(self) -> "DownloadRequest":
         """The download of the whole file behind a range of it, which nobody waits for."""

@@ -53,7 +53,7 @@ class DownloadService(DfdaemonDownloadServicer):
         while True:
             seat = await self._engine.join(wanted)
             try:
-                async for response in answers.follow(self._engine, seat, download, with_content=wanted.wants_content):
+                async for response in answers.follow(self._engine, seat, wanted, download):
                     yield response
                 await self._deliver(seat, wanted)
                 return

@@ -61,7 +61,7 @@ class UploadService(DfdaemonUploadServicer):
         wanted = DownloadRequest.from_wire(download)
         with counted(self._engine.metrics, wanted) as counting:
             seat = await self._engine.join(wanted)
-            async for response in answers.follow(self._engine, seat, counting, with_content=wanted.wants_content):
+            async for response in answers.follow(self._engine, seat, wanted, counting):
                 yield response
 
     async def SyncPieces(

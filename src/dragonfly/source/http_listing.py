@@ -5,8 +5,11 @@ call themselves an index in the same words, and nginx's JSON. Any other page is 
 
 A page is written by the origin, or by whoever may put files there. So an entry is never what a link says but one path
 segment taken from it and put behind the URL that was asked for: a link that leads up, elsewhere, or to more than one
-level down is no entry, however it is spelled. If the origin redirected, links are read against where it led to, and
-the entries still stand below what was asked; following them is redirected likewise.
+level down is no entry, however it is spelled. A name with a backslash or a control character is an entry, spelled so
+that it leads nowhere else: whoever cannot use it has to say so, for a file that is silently missing is worse.
+
+If the origin redirected, links are read against where it led to, and the entries still stand below what was asked;
+following them is redirected likewise.
 """
 
 import json
@@ -36,7 +39,6 @@ _HEADING = re.compile(rb"<(?:title|h1)(?:\s[^<>]{0,1024})?>([^<]{0,4096})", re.I
 _MARKS_WITHIN = 256 * KiB  # Caddy's own style sheet and icons come first, with 40 KiB
 _CALLS_ITSELF_INDEX = re.compile(r"\s*(?:index of|directory listing|listing of|directory:)", re.IGNORECASE)
 _IS_LISTING = re.compile(r"(?<![\w-])listing(?![\w-])", re.IGNORECASE)
-_UNFIT = re.compile(rb"[\x00-\x1f\x7f/\\]")
 
 
 class _Found(NamedTuple):
@@ -94,11 +96,11 @@ def _below(asked_url: str, found: Iterable[_Found]) -> list[SourceEntry]:
     entries: dict[bytes, SourceEntry] = {}
     for segment, is_directory, length in found:
         name = unquote_to_bytes(segment)
-        if name in entries or name in (b"", b".", b"..") or _UNFIT.search(name):
+        if name in entries or name in (b"", b".", b"..") or b"/" in name:
             continue
         if len(entries) == ENTRY_LIMIT:
             raise _too_long(asked_url)
-        url = f"{base}{segment}/" if is_directory else f"{base}{segment}"
+        url = base + segment.replace("\\", "%5C") + "/" * is_directory  # a backslash would be read as a slash
         entries[name] = SourceEntry(url=url, is_directory=is_directory, content_length=length)
     return list(entries.values())
 

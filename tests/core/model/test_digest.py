@@ -43,8 +43,11 @@ def test_digest_is_read_in_its_one_spelling(text, expected):
         "crc32:²",
         "crc32:" + "9" * 5000,
         "whirlpool:ab",
+        "md5:" + "ab" * 16,
+        "sha1:" + "ab" * 20,
     ],
 )
 def test_text_that_is_no_digest_is_refused(text):
+    """Attack 27: MD5 and SHA-1 are no digests here."""
     with pytest.raises(InvalidDigest):
         Digest.parse(text)

@@ -17,6 +17,7 @@ def test_public_task_keeps_its_id_on_the_wire():
 
 
 def test_tenants_do_not_share_a_wire_id():
+    """Attack 31."""
     ids = {TaskKey(Principal(tenant).scope, ID).wire_id for tenant in ("", "a", "b", "A", "tenant")}
     assert len(ids) == 5
     assert all(re.fullmatch("[0-9a-f]{64}", wire_id) for wire_id in ids)
@@ -27,6 +28,7 @@ def test_application_does_not_separate_tasks():
 
 
 def test_wire_ids_do_not_collide_where_texts_run_together():
+    """Attack 31."""
     keys = [
         TaskKey(TenantScope("ab"), "c" + ID[1:]),
         TaskKey(TenantScope("abc"), ID[1:]),

@@ -92,6 +92,7 @@ def test_query_of_which_nothing_is_left_goes_with_its_question_mark(url):
 
 
 def test_parameters_are_filtered_by_their_decoded_name_and_case():
+    """Attack 31: what is filtered is what was named, and no more."""
     assert canonical_url("https://example.com/x?%6es=1&NS=2&ns=3&nsx=4", ["ns"]) == "https://example.com/x?NS=2&nsx=4"
 
 

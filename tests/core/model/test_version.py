@@ -31,6 +31,7 @@ def test_same_version(kept: tuple[str, str], now: tuple[str, str]) -> None:
     ],
 )
 def test_another_version_says_why(kept: tuple[str, str], now: tuple[str, str], why: str) -> None:
+    """Attack 30."""
     assert why in FileVersion(9, *kept).difference(FileVersion(9, *now))
 
 

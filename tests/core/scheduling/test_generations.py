@@ -14,6 +14,7 @@ def parents(commands: list[object]) -> list[CandidateParent]:
 
 
 def test_holders_of_the_old_version_are_not_offered_for_the_new_one() -> None:
+    """Attack 30."""
     play = Play()
     play.add_holder("old", generation="one")
     assert sent_to_source(play.register("a", generation="two")) == ["a"]

@@ -276,6 +276,7 @@ def complained(play: Play, count: int) -> None:
 
 
 def test_parent_that_fails_several_hosts_is_isolated_and_forgiven_later(play: Play) -> None:
+    """Attack 26."""
     complained(play, 3)
     play.add_holder("good")
     assert "bad" not in parents_of(play.register("a"), "a")
@@ -291,6 +292,7 @@ def test_two_complaints_do_not_isolate(play: Play) -> None:
 
 
 def test_one_host_cannot_isolate_a_parent_by_complaining_often(play: Play) -> None:
+    """Attack 26: an honest uploader is not blamed."""
     play.announce("liar", disable_shared=True)
     play.add_holder("honest")
     for number in range(6):
@@ -300,6 +302,7 @@ def test_one_host_cannot_isolate_a_parent_by_complaining_often(play: Play) -> No
 
 
 def test_complaint_about_a_parent_that_was_not_offered_counts_for_nothing(play: Play) -> None:
+    """Attack 26: an honest uploader is not blamed."""
     play.add_holder("honest")
     play.announce("miser", disable_shared=True)
     for number in range(5):

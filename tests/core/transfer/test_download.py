@@ -175,6 +175,7 @@ def test_each_fetched_piece_is_reported_and_the_last_one_ends_the_download() -> 
 
 
 def test_failed_piece_is_reported_and_taken_from_another_parent_at_once() -> None:
+    """Attack 26."""
     play = Play(1).from_parents(SEED, ANN)
     play.then(*announced(SEED, 0), *announced(ANN, 0))
     ((_, first),) = play.machine.in_flight.items()
@@ -190,6 +191,7 @@ def test_failed_piece_is_reported_and_taken_from_another_parent_at_once() -> Non
     "error", [GONE, PieceDigestMismatch(number=0, got="crc32:1", expected="crc32:2")], ids=lambda e: e.code
 )
 def test_parent_that_is_gone_or_sends_wrong_bytes_is_dropped_at_once(error: Exception) -> None:
+    """Attack 26."""
     play = Play(2).from_parents(SEED, ANN)
     play.then(*announced(SEED, 0), *announced(ANN, 1))
     assert do.UnwatchParent(SEED.peer_id) in play.then(failed(0, SEED, error))

@@ -92,6 +92,7 @@ def test_of_two_used_at_once_the_older_goes_first() -> None:
 
 
 def test_a_task_in_use_is_passed_over() -> None:
+    """Attack 24."""
     tasks = [task("held", 500, age=9, in_use=True), task("idle", 300, age=1), task("fresh", 100)]
     assert evicted(tasks) == names("idle")
 

@@ -457,6 +457,7 @@ def test_a_file_edited_by_its_user_is_not_found_rather_than_wrong(serve: Serve, 
 
 
 def test_a_task_deleted_while_it_is_sent_is_sent_to_its_end(parent: MemoryStore, serve: Serve) -> None:
+    """Attack 24."""
     with small_window(serve(parent)) as stream:
         stream.sendall(PieceRequest(KEY.wire_id, 0).encode())
         head = read_frame(stream)

@@ -2,9 +2,10 @@
 
 The entries' URLs were written by a stranger. A file is only taken where its URL lies beneath the directory's own, on
 the same host (the requests carry the user's credentials), and where every name of its path is a plain name once it is
-decoded: no `..`, no slash, no NUL. Everything else becomes a failure of that file alone.
+decoded: no `..`, no slash or backslash, no control character. Everything else becomes a failure of that file alone.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -17,6 +18,9 @@ DEEPEST = 64
 """Directories within directories; a listing that goes on deeper names itself again and again."""
 
 Path = tuple[str, ...]
+
+# A backslash is part of a name here and a slash elsewhere; control characters are in names only to deceive.
+_UNFIT = re.compile(r"[\x00-\x1f\x7f/\\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +95,8 @@ class Listing:
         if names[: len(self._names)] != self._names:
             raise SourceError(url=url, reason="its listing leads out of the directory")
         path = tuple(names[len(self._names) :])
-        if any(name in ("", ".", "..") or "/" in name or "\0" in name for name in path):
-            raise SourceError(url=url, reason="its listing holds a name that no file can have")
+        if any(name in ("", ".", "..") or _UNFIT.search(name) for name in path):
+            raise SourceError(url=url, reason="its listing holds a name that is not fit for a file")
         return path
 
     def _add_file(self, path: Path, entry: Entry) -> None:

@@ -8,7 +8,8 @@ from dragonfly.core.model.ranges import ByteRange
 from dragonfly.core.model.units import Bytes
 from dragonfly.errors import InvalidRange
 
-_RANGE = re.compile(r"(?:bytes=)?([0-9]{0,19})-([0-9]{0,19})", re.IGNORECASE)  # 19 digits stay below 2^64
+_RANGE = re.compile(r"(?:bytes=)?([0-9]*)-([0-9]*)", re.IGNORECASE)
+_LONGEST: Bytes = (1 << 63) - 1  # no file system holds a longer file; an end beyond it means the file's
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,9 @@ class WantedRange:
         match = _RANGE.fullmatch(text.strip())
         if match is None or match[1] == match[2] == "":
             raise InvalidRange(text=text, reason="want START-END, START- or -LENGTH, in bytes")
-        first, last = (int(digits) if digits else None for digits in match.groups())
+        first, last = (_offset(digits) if digits else None for digits in match.groups())
+        if first == _LONGEST:
+            raise InvalidRange(text=text, reason="no file is so long")
         if first is not None and last is not None and last < first:
             raise InvalidRange(text=text, reason="it ends before it starts")
         if first is None and last == 0:
@@ -52,3 +55,9 @@ class WantedRange:
         """As a Range request header's value."""
         first, last = ("" if offset is None else str(offset) for offset in (self.first, self.last))
         return f"bytes={first}-{last}"
+
+
+def _offset(digits: str) -> Bytes:
+    """As a number, cut to the longest file there can be; Python reads no number of thousands of digits."""
+    digits = digits.lstrip("0") or "0"
+    return min(int(digits), _LONGEST) if len(digits) < 20 else _LONGEST
