@@ -9,10 +9,11 @@ from typing import Any
 from google.protobuf.empty_pb2 import Empty
 
 from dragonfly.core.model.ids import public_task
-from dragonfly.core.model.piece import MAX_PIECE_COUNT, PieceSet
+from dragonfly.core.model.piece import MAX_PIECE_COUNT, PieceNumber, PieceSet
 from dragonfly.core.model.units import Seconds
 from dragonfly.dfdaemon import answers
 from dragonfly.dfdaemon.counting import counted
+from dragonfly.dfdaemon.doubts import Doubts
 from dragonfly.dfdaemon.engine import Engine
 from dragonfly.dfdaemon.merge import merged
 from dragonfly.dfdaemon.request import DownloadRequest
@@ -31,13 +32,19 @@ SYNC_HOST_INTERVAL: Seconds = 1.0  # upstream: a parent samples its link over on
 class UploadService(DfdaemonUploadServicer):
     """`piece_port` is where the piece server listens; `host` describes this host with fresh figures.
 
-    `share_unversioned` is how long a file that nothing tells from a newer one is given to peers.
+    `share_unversioned` is how long a file that nothing tells from a newer one is given to peers. `doubts` hear of pieces
+    that children found wrong.
     """
 
     def __init__(
-        self, engine: Engine, piece_port: int, host: Callable[[], common_pb2.Host], share_unversioned: Seconds
+        self,
+        engine: Engine,
+        piece_port: int,
+        host: Callable[[], common_pb2.Host],
+        doubts: Doubts,
+        share_unversioned: Seconds,
     ) -> None:
-        self._engine, self._piece_port, self._host = engine, piece_port, host
+        self._engine, self._piece_port, self._host, self._doubts = engine, piece_port, host, doubts
         self._share_unversioned = share_unversioned
 
     async def DownloadTask(
@@ -128,6 +135,12 @@ class UploadService(DfdaemonUploadServicer):
         async for update in merged([flight.follow() for flight in flights]):
             if isinstance(update, PieceArrived | LengthKnown):
                 yield update
+
+    async def DoubtPiece(self, request: dfdaemon_pb2.DoubtPieceRequest, context: Context) -> Empty:
+        """A child got a wrong piece from here, or says so."""
+        public_task(request.task_id)
+        self._doubts.hear(request.task_id, PieceNumber(request.number))
+        return Empty()
 
     async def SyncHost(self, request: dfdaemon_pb2.SyncHostRequest, context: Context) -> AsyncIterator[common_pb2.Host]:
         """This host's link figures, each second, for as long as the child listens."""
