@@ -122,11 +122,11 @@ class DaemonService:
         self._engine = engine = self._make_engine()
 
         upload = GrpcServer(service_names=["dfdaemon.v2.DfdaemonUpload"], observe=CallCounter(metrics))
-        upload_port = upload.listen(joined_address(settings.upload.server.ip, settings.upload.server.port))
-        self._host = ThisHost(settings, self._identity, upload_port, piece_port)
-        doubts = Doubts(self._store, self._drop_broken, self._background)
+        self.upload_port = upload.listen(joined_address(settings.upload.server.ip, settings.upload.server.port))
+        self._host = ThisHost(settings, self._identity, self.upload_port, piece_port)
+        self._doubts = Doubts(self._store, self._drop_broken)
         share_unversioned = settings.upload.share_unversioned
-        self._uploads = UploadService(engine, piece_port, self._describe, doubts, share_unversioned)
+        self._uploads = UploadService(engine, piece_port, self._describe, self._doubted, share_unversioned)
         add_DfdaemonUploadServicer_to_server(self._uploads, upload.server)
         socket_path = settings.download.server.socket_path
         download = GrpcServer(service_names=["dfdaemon.v2.DfdaemonDownload"], observe=CallCounter(metrics))
@@ -149,7 +149,7 @@ class DaemonService:
         self._background.start(addresses.run(), "find schedulers")
         self._background.start(announcer.run(), "announce this host")
         self._background.start(self._collector.run(), "collect garbage")
-        self._stay_registered(upload_port)
+        self._stay_registered(self.upload_port)
         running.push_async_callback(self._background.end)
         self._is_serving = True
         log.info("dfdaemon %s serves as %s", __version__, self._identity.host_id)
@@ -205,11 +205,17 @@ class DaemonService:
 
     def _doubt(self, flight: Flight, parent_id: PeerId, number: PieceNumber) -> None:
         """Let a parent know that a piece it gave was wrong."""
-        request = dfdaemon_pb2.DoubtPieceRequest(
-            host_id=self._identity.host_id, task_id=flight.key.wire_id, number=number
-        )
-        telling = tell(self._channels, flight.host_of(parent_id).calls, request)
-        self._background.start(telling, f"doubt piece {number} of {parent_id}")
+        try:
+            address = flight.host_of(parent_id).calls
+        except LookupError:  # offered in an earlier conversation with the scheduler
+            return
+        host_id, task_id = self._identity.host_id, flight.key.wire_id
+        request = dfdaemon_pb2.DoubtPieceRequest(host_id=host_id, task_id=task_id, number=number)
+        self._background.start(tell(self._channels, address, request), f"doubt piece {number} of {parent_id}")
+
+    def _doubted(self, task_id: str, number: PieceNumber) -> None:
+        """A child says that a piece it got from here is wrong."""
+        self._background.start(self._doubts.hear(task_id, number), f"look at piece {number} of task {task_id}")
 
     async def _drop_broken(self, key: TaskKey, number: PieceNumber) -> bool:
         """Delete a task that changed on the disk, and let the schedulers forget that this host holds it."""

@@ -17,7 +17,6 @@ from typing import Final
 from dragonfly.core.model.ids import TaskKey
 from dragonfly.core.model.piece import PieceNumber
 from dragonfly.core.model.units import Seconds
-from dragonfly.dfdaemon.background import Background
 from dragonfly.errors import DragonflyError, ParentUnreachable
 from dragonfly.net.channels import ChannelPool
 from dragonfly.net.grpc_client import UNARY_TIMEOUT
@@ -44,23 +43,27 @@ class Doubts:
         self,
         store: TaskStore,
         drop: Callable[[TaskKey, PieceNumber], Awaitable[bool]],
-        background: Background,
         clock: Callable[[], Seconds] = time.monotonic,
     ) -> None:
-        self._store, self._drop, self._background, self._clock = store, drop, background, clock
+        self._store, self._drop, self._clock = store, drop, clock
         self._looking = asyncio.Lock()
         self._waiting = 0
         self._heard: dict[Doubt, Seconds] = {}  # when, the oldest first
 
-    def hear(self, task_id: str, number: PieceNumber) -> bool:
-        """A piece is doubted; whether it will be looked at."""
+    async def hear(self, task_id: str, number: PieceNumber) -> None:
+        """A piece is doubted: look at it when its turn comes, unless it is passed over. Never raises."""
         key = self._store.find(task_id)
         stored = self._store.get(key) if key is not None else None
         if key is None or stored is None or number not in stored.pieces or not self._is_due((key, number)):
-            return False
+            return
         self._waiting += 1
-        self._background.start(self._look(key, number), f"look at piece {number} of task {task_id}")
-        return True
+        try:
+            async with self._looking:
+                await self._look(key, number)
+        except DragonflyError as error:  # gone meanwhile, or the disk says no
+            log.info("doubted piece %d of task %s: %s", number, task_id, error)
+        finally:
+            self._waiting -= 1
 
     def _is_due(self, doubt: Doubt) -> bool:
         now = self._clock()
@@ -72,17 +75,11 @@ class Doubts:
         return True
 
     async def _look(self, key: TaskKey, number: PieceNumber) -> None:
-        try:
-            async with self._looking:
-                if await asyncio.to_thread(self._store.is_intact, key, number):
-                    log.info("piece %d of task %s is doubted and as it was written", number, key.wire_id)
-                elif await self._drop(key, number):
-                    log.warning("task %s is dropped: its piece %d is not what was written", key.wire_id, number)
-                    self._heard.pop((key, number), None)  # the next copy is another one
-        except DragonflyError as error:  # gone meanwhile, or the disk says no
-            log.info("doubted piece %d of task %s: %s", number, key.wire_id, error)
-        finally:
-            self._waiting -= 1
+        if await asyncio.to_thread(self._store.is_intact, key, number):
+            log.info("piece %d of task %s is doubted and as it was written", number, key.wire_id)
+        elif await self._drop(key, number):
+            log.warning("task %s is dropped: its piece %d is not what was written any more", key.wire_id, number)
+            self._heard.pop((key, number), None)  # the next copy is another one
 
 
 async def tell(channels: ChannelPool, address: str, request: dfdaemon_pb2.DoubtPieceRequest) -> None:

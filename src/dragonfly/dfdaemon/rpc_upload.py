@@ -13,7 +13,6 @@ from dragonfly.core.model.piece import MAX_PIECE_COUNT, PieceNumber, PieceSet
 from dragonfly.core.model.units import Seconds
 from dragonfly.dfdaemon import answers
 from dragonfly.dfdaemon.counting import counted
-from dragonfly.dfdaemon.doubts import Doubts
 from dragonfly.dfdaemon.engine import Engine
 from dragonfly.dfdaemon.merge import merged
 from dragonfly.dfdaemon.request import DownloadRequest
@@ -32,8 +31,8 @@ SYNC_HOST_INTERVAL: Seconds = 1.0  # upstream: a parent samples its link over on
 class UploadService(DfdaemonUploadServicer):
     """`piece_port` is where the piece server listens; `host` describes this host with fresh figures.
 
-    `share_unversioned` is how long a file that nothing tells from a newer one is given to peers. `doubts` hear of pieces
-    that children found wrong.
+    `share_unversioned` is how long a file that nothing tells from a newer one is given to peers. `on_doubt` is
+    told, by task and number, of pieces that children found wrong; it takes no time.
     """
 
     def __init__(
@@ -41,10 +40,10 @@ class UploadService(DfdaemonUploadServicer):
         engine: Engine,
         piece_port: int,
         host: Callable[[], common_pb2.Host],
-        doubts: Doubts,
+        on_doubt: Callable[[str, PieceNumber], None],
         share_unversioned: Seconds,
     ) -> None:
-        self._engine, self._piece_port, self._host, self._doubts = engine, piece_port, host, doubts
+        self._engine, self._piece_port, self._host, self._on_doubt = engine, piece_port, host, on_doubt
         self._share_unversioned = share_unversioned
 
     async def DownloadTask(
@@ -139,7 +138,7 @@ class UploadService(DfdaemonUploadServicer):
     async def DoubtPiece(self, request: dfdaemon_pb2.DoubtPieceRequest, context: Context) -> Empty:
         """A child got a wrong piece from here, or says so."""
         public_task(request.task_id)
-        self._doubts.hear(request.task_id, PieceNumber(request.number))
+        self._on_doubt(request.task_id, PieceNumber(request.number))
         return Empty()
 
     async def SyncHost(self, request: dfdaemon_pb2.SyncHostRequest, context: Context) -> AsyncIterator[common_pb2.Host]:
