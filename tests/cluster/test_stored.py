@@ -134,10 +134,11 @@ def quota(size: str) -> dict[str, str]:
     return {"gc.policy.diskThreshold": size, "gc.interval": "1h"}
 
 
+@pytest.mark.parametrize("seed_peers", [0, 1])
 async def test_older_tasks_make_room_for_a_new_one_within_the_quota(
-    tmp_path: Path, origin: Origin, content: bytes
+    tmp_path: Path, origin: Origin, content: bytes, seed_peers: int
 ) -> None:
-    async with LocalCluster(tmp_path, seed_peers=0, peers=1, settings=quota("24MiB")) as cluster:
+    async with LocalCluster(tmp_path, seed_peers=seed_peers, peers=1, settings=quota("24MiB")) as cluster:
         peer = cluster.peers[0]
         for name in ("/a", "/b", "/c"):
             origin.put(name, content + name.encode())
@@ -145,8 +146,9 @@ async def test_older_tasks_make_room_for_a_new_one_within_the_quota(
         assert (tmp_path / "c").read_bytes() == content + b"/c"
         again = await peer.download(origin.url("/c"))
     assert set(again.bytes_from) == {"LOCAL_PEER"}
-    kept = sum(path.stat().st_size for path in (tmp_path / "p0" / "storage" / "content").rglob("*") if path.is_file())
-    assert kept <= 24 * MiB
+    for host in ("p0", "s0")[: 1 + seed_peers]:
+        kept = (path for path in (tmp_path / host / "storage" / "content").rglob("*") if path.is_file())
+        assert sum(path.stat().st_size for path in kept) <= 24 * MiB
 
 
 async def test_parts_of_files_make_room_like_whole_ones(tmp_path: Path, origin: Origin, content: bytes) -> None:

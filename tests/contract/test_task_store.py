@@ -962,3 +962,63 @@ def run_all(actions: list[Callable[[], None]]) -> None:
     for thread in threads:
         thread.join(DEADLINE * 3)
     assert not any(thread.is_alive() for thread in threads)
+
+
+# --- pieces that are looked at again
+
+
+def spoil(store: TaskStore, key: TaskKey, number: PieceNumber, data: bytes) -> None:
+    """Other bytes where a piece lies, past the store; its file keeps the size and the time it had."""
+    with store.open_piece(key, number) as reader:
+        facts = os.fstat(reader.fd)
+        os.pwrite(reader.fd, data, reader.position)
+        os.utime(reader.fd, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+
+
+@pytest.mark.parametrize("is_finished", [False, True])
+def test_only_a_piece_whose_bytes_changed_is_not_intact(store: TaskStore, task: TaskKey, is_finished: bool) -> None:
+    write_all(store, task)
+    if is_finished:
+        store.finish(task)
+    assert all(store.is_intact(task, number) for number in (ZERO, ONE, TWO))
+    spoil(store, task, ONE, bytes([content_of(ONE)[0] ^ 1]))
+    assert [store.is_intact(task, number) for number in (ZERO, ONE, TWO)] == [True, False, True]
+
+
+def test_other_bytes_with_the_right_checksum_are_not_intact(store: TaskStore) -> None:
+    """Attack 32, by somebody who can calculate."""
+    key = store.create(KEY, LARGE, ORIGIN).key
+    put(store, key, ZERO, BYTES)
+    other = with_checksum_of(BYTES)
+    assert crc32(other) == crc32(BYTES)
+    spoil(store, key, ZERO, other)
+    assert not store.is_intact(key, ZERO)
+
+
+def with_checksum_of(data: bytes) -> bytes:
+    """Other bytes with the same CRC-32, which is affine: a multiple of its polynomial added changes nothing."""
+    polynomial = 0x1_DB71_0641  # the highest power in the lowest bit, which goes first
+    return (int.from_bytes(data[:5], "little") ^ polynomial).to_bytes(5, "little") + data[5:]
+
+
+def test_a_piece_cut_off_is_not_intact(store: TaskStore, task: TaskKey) -> None:
+    write_all(store, task)
+    with store.open_piece(task, TWO) as reader:
+        os.ftruncate(reader.fd, reader.position + 1)
+    assert not store.is_intact(task, TWO)
+
+
+def test_looking_at_a_piece_is_no_use_of_its_task(store: TaskStore, task: TaskKey, clock: FakeTime) -> None:
+    write(store, task, ZERO)
+    before = store.get(task)
+    clock.now += 1000
+    store.is_intact(task, ZERO)
+    assert store.get(task) == before
+
+
+def test_a_piece_that_is_not_here_cannot_be_looked_at(store: TaskStore, task: TaskKey) -> None:
+    for number in (ONE, PieceNumber(3)):
+        with pytest.raises(PieceNotFound):
+            store.is_intact(task, number)
+    with pytest.raises(TaskNotFound):
+        store.is_intact(OTHER, ZERO)

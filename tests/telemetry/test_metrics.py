@@ -76,6 +76,7 @@ OURS: dict[str, tuple[str, set[str]]] = {
     "cache_miss_total": ("counter", BY_TYPE),
     "evicted_task_total": ("counter", {"reason"}),
     "evicted_bytes_total": ("counter", {"reason"}),
+    "broken_task_total": ("counter", set()),
 }
 
 
@@ -121,6 +122,7 @@ def with_everything_happened() -> DaemonMetrics:
     metrics.download_blocked(kind)
     metrics.upload_blocked(kind)
     metrics.evicted("ttl", 5 * MiB)
+    metrics.broke()
     metrics.piece_fetched(TrafficType.REMOTE_PEER, 4 * MiB, 0.02)
     metrics.piece_uploaded(4 * MiB)
     metrics.pieces_being_sent(1)

@@ -7,7 +7,8 @@ from contextlib import AsyncExitStack
 from threading import Event as Flag
 
 from dragonfly import __version__
-from dragonfly.core.model.ids import TaskKey
+from dragonfly.core.model.ids import PeerId, TaskKey
+from dragonfly.core.model.piece import PieceNumber
 from dragonfly.core.model.units import Bytes, Seconds
 from dragonfly.core.transfer import commands as do
 from dragonfly.core.transfer.download import DownloadTerms
@@ -16,6 +17,7 @@ from dragonfly.dfdaemon import dynconfig, local_socket, this_host
 from dragonfly.dfdaemon.announcer import HostAnnouncer, SeedPeerRegistration, held_tasks
 from dragonfly.dfdaemon.background import Background
 from dragonfly.dfdaemon.counting import CallCounter
+from dragonfly.dfdaemon.doubts import Doubts, tell
 from dragonfly.dfdaemon.dynconfig import SchedulerAddresses
 from dragonfly.dfdaemon.engine import Engine, EnginePolicy
 from dragonfly.dfdaemon.flight import Flight, FlightDeck
@@ -43,7 +45,7 @@ from dragonfly.source.schemes import Sources
 from dragonfly.storage.disk import DiskStore
 from dragonfly.telemetry.metrics import DaemonMetrics
 from dragonfly.wire.convert import host_to_pb
-from dragonfly.wire.pb import common_pb2
+from dragonfly.wire.pb import common_pb2, dfdaemon_pb2
 from dragonfly.wire.pb.dfdaemon_pb2_grpc import (
     add_DfdaemonDownloadServicer_to_server,
     add_DfdaemonUploadServicer_to_server,
@@ -117,12 +119,14 @@ class DaemonService:
         self._collector = Collector(self._store, settings.gc.policy, settings.gc.interval, self._evicted)
         announcer = HostAnnouncer(self._schedulers, announce_interval)
         addresses.on_change = announcer.wake
-        engine = self._make_engine()
+        self._engine = engine = self._make_engine()
 
         upload = GrpcServer(service_names=["dfdaemon.v2.DfdaemonUpload"], observe=CallCounter(metrics))
-        upload_port = upload.listen(joined_address(settings.upload.server.ip, settings.upload.server.port))
-        self._host = ThisHost(settings, self._identity, upload_port, piece_port)
-        self._uploads = UploadService(engine, piece_port, self._describe, settings.upload.share_unversioned)
+        self.upload_port = upload.listen(joined_address(settings.upload.server.ip, settings.upload.server.port))
+        self._host = ThisHost(settings, self._identity, self.upload_port, piece_port)
+        self._doubts = Doubts(self._store, self._drop_broken)
+        share_unversioned = settings.upload.share_unversioned
+        self._uploads = UploadService(engine, piece_port, self._describe, self._doubted, share_unversioned)
         add_DfdaemonUploadServicer_to_server(self._uploads, upload.server)
         socket_path = settings.download.server.socket_path
         download = GrpcServer(service_names=["dfdaemon.v2.DfdaemonDownload"], observe=CallCounter(metrics))
@@ -145,7 +149,7 @@ class DaemonService:
         self._background.start(addresses.run(), "find schedulers")
         self._background.start(announcer.run(), "announce this host")
         self._background.start(self._collector.run(), "collect garbage")
-        self._stay_registered(upload_port)
+        self._stay_registered(self.upload_port)
         running.push_async_callback(self._background.end)
         self._is_serving = True
         log.info("dfdaemon %s serves as %s", __version__, self._identity.host_id)
@@ -177,6 +181,7 @@ class DaemonService:
             bulk=bulk,
             open_talk=self._open_talk,
             watch_parent=self._watch_parent,
+            doubt=self._doubt,
             make_room=self._make_room_from_thread,
             metrics=self._metrics,
             pace=self._pace,
@@ -197,6 +202,27 @@ class DaemonService:
 
     def _make_room_from_thread(self, needed: Bytes) -> bool:
         return asyncio.run_coroutine_threadsafe(self._collector.make_room(needed), self._loop).result()
+
+    def _doubt(self, flight: Flight, parent_id: PeerId, number: PieceNumber) -> None:
+        """Let a parent know that a piece it gave was wrong."""
+        try:
+            address = flight.host_of(parent_id).calls
+        except LookupError:  # offered in an earlier conversation with the scheduler
+            return
+        host_id, task_id = self._identity.host_id, flight.key.wire_id
+        request = dfdaemon_pb2.DoubtPieceRequest(host_id=host_id, task_id=task_id, number=number)
+        self._background.start(tell(self._channels, address, request), f"doubt piece {number} of {parent_id}")
+
+    def _doubted(self, task_id: str, number: PieceNumber) -> None:
+        """A child says that a piece it got from here is wrong."""
+        self._background.start(self._doubts.hear(task_id, number), f"look at piece {number} of task {task_id}")
+
+    async def _drop_broken(self, key: TaskKey, number: PieceNumber) -> bool:
+        """Delete a task that changed on the disk, and let the schedulers forget that this host holds it."""
+        is_gone = await self._engine.delete_broken(key, number, lambda: self._schedulers.forget_task(key.wire_id))
+        if is_gone:
+            self._metrics.broke()
+        return is_gone
 
     def _evicted(self, eviction: Eviction, given_back: Bytes) -> None:
         """Count it, and let the schedulers forget that this host holds the task."""

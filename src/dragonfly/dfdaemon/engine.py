@@ -22,7 +22,7 @@ from weakref import WeakValueDictionary
 
 from dragonfly.core.model import ids
 from dragonfly.core.model.ids import HostId, PeerId, TaskKey
-from dragonfly.core.model.piece import PieceGeometry, PieceSet
+from dragonfly.core.model.piece import PieceGeometry, PieceNumber, PieceSet
 from dragonfly.core.model.ranges import ByteRange
 from dragonfly.core.model.task import Priority, TaskKind
 from dragonfly.core.model.units import Bytes, Seconds
@@ -40,6 +40,7 @@ from dragonfly.errors import (
     Overloaded,
     SourceChanged,
     SourceError,
+    StorageError,
     TaskNotFound,
 )
 from dragonfly.source.credentials import has_credentials
@@ -182,12 +183,30 @@ class Engine:
     async def delete(self, key: TaskKey) -> None:
         """End the task's flights and forget what is stored of it."""
         async with self._lock(key):
-            tasks = [task for flight, task in self._flights.items() if flight.key == key]
-            for flight in self.flights_of(key):
-                flight.end(DownloadCancelled())
-            if tasks:
-                await asyncio.wait(tasks)
-            await asyncio.to_thread(self.store.delete, key)
+            await self._delete(key, DownloadCancelled())
+
+    async def delete_broken(self, key: TaskKey, number: PieceNumber, forget: Callable[[], Awaitable[None]]) -> bool:
+        """Delete a task with a piece that is not what was written any more; whether it was so.
+
+        Its flights end by an error. Nobody begins anew before `forget` has told those who think that this host has it.
+        Raises StorageError, PieceNotFound.
+        """
+        async with self._lock(key):
+            if await asyncio.to_thread(self.store.is_intact, key, number):
+                return False
+            reason = f"piece {number} is not what was written any more"
+            await self._delete(key, StorageError(path=f"task {key.wire_id}", reason=reason))
+            await forget()
+            return True
+
+    async def _delete(self, key: TaskKey, why: DragonflyError) -> None:
+        """Under the task's lock."""
+        tasks = [task for flight, task in self._flights.items() if flight.key == key]
+        for flight in self.flights_of(key):
+            flight.end(why)
+        if tasks:
+            await asyncio.wait(tasks)
+        await asyncio.to_thread(self.store.delete, key)
 
     async def stop(self) -> None:
         """End every flight; what they have stays stored."""

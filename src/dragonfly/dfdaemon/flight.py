@@ -37,7 +37,7 @@ from dragonfly.dfdaemon.parent_host import ParentHost
 from dragonfly.dfdaemon.pieces.client import PieceClient
 from dragonfly.dfdaemon.request import DownloadRequest
 from dragonfly.dfdaemon.updates import LengthKnown, Noticed, PieceArrived, Update, Updates
-from dragonfly.errors import DragonflyError, InternalFailure, ParentUnreachable
+from dragonfly.errors import DragonflyError, InternalFailure, ParentUnreachable, PieceDigestMismatch
 from dragonfly.source.protocol import Source, SourceStat
 from dragonfly.storage.leaves import root_of
 from dragonfly.storage.store import StoredTask, TaskStore
@@ -77,7 +77,8 @@ class ParentWatch(Protocol):
 class FlightDeck:
     """What every flight of this daemon shares.
 
-    `make_room` frees disk space, blocking, and says whether it could. `pace` gives what is called before bytes are
+    `doubt` lets a parent know that a piece it gave was wrong. `make_room` frees disk space, blocking, and says whether
+    it could. `pace` gives what is called before bytes are
     received for a flight, from the origin or not; None where no limit is set. `compares_roots`: pieces of parents are
     checked against what the scheduler told.
     """
@@ -87,6 +88,7 @@ class FlightDeck:
     bulk: ThreadPoolExecutor
     open_talk: Callable[["Flight"], SchedulerTalk]
     watch_parent: Callable[["Flight", do.WatchParent], ParentWatch]
+    doubt: Callable[["Flight", PeerId, PieceNumber], None]
     make_room: Callable[[Bytes], bool]
     pace: Callable[["Flight", bool, Flag], Pace | None]
     metrics: DaemonMetrics
@@ -288,6 +290,8 @@ class Flight:
                 self.updates.publish(PieceArrived(piece))
             case PieceFound(piece):
                 self.updates.publish(PieceArrived(piece, is_local=True))
+            case PieceFailed(number, parent_id, PieceDigestMismatch()):
+                self._deck.doubt(self, parent_id, number)
             case LengthSettled(content_length, piece_count) if self.geometry.is_open:
                 self.geometry = self.geometry.closed(content_length)
                 self.pieces = PieceSet.of(self.geometry, self.span)

@@ -9,7 +9,7 @@ from typing import Any
 from google.protobuf.empty_pb2 import Empty
 
 from dragonfly.core.model.ids import public_task
-from dragonfly.core.model.piece import MAX_PIECE_COUNT, PieceSet
+from dragonfly.core.model.piece import MAX_PIECE_COUNT, PieceNumber, PieceSet
 from dragonfly.core.model.units import Seconds
 from dragonfly.dfdaemon import answers
 from dragonfly.dfdaemon.counting import counted
@@ -31,13 +31,19 @@ SYNC_HOST_INTERVAL: Seconds = 1.0  # upstream: a parent samples its link over on
 class UploadService(DfdaemonUploadServicer):
     """`piece_port` is where the piece server listens; `host` describes this host with fresh figures.
 
-    `share_unversioned` is how long a file that nothing tells from a newer one is given to peers.
+    `share_unversioned` is how long a file that nothing tells from a newer one is given to peers. `on_doubt` is
+    told, by task and number, of pieces that children found wrong; it takes no time.
     """
 
     def __init__(
-        self, engine: Engine, piece_port: int, host: Callable[[], common_pb2.Host], share_unversioned: Seconds
+        self,
+        engine: Engine,
+        piece_port: int,
+        host: Callable[[], common_pb2.Host],
+        on_doubt: Callable[[str, PieceNumber], None],
+        share_unversioned: Seconds,
     ) -> None:
-        self._engine, self._piece_port, self._host = engine, piece_port, host
+        self._engine, self._piece_port, self._host, self._on_doubt = engine, piece_port, host, on_doubt
         self._share_unversioned = share_unversioned
 
     async def DownloadTask(
@@ -61,8 +67,9 @@ class UploadService(DfdaemonUploadServicer):
         wanted = DownloadRequest.from_wire(download)
         with counted(self._engine.metrics, wanted) as counting:
             seat = await self._engine.join(wanted)
-            async for response in answers.follow(self._engine, seat, wanted, counting):
-                yield response
+            with seat.hold:  # it is not left, but what is stored need stay only for as long as the flight needs it
+                async for response in answers.follow(self._engine, seat, wanted, counting):
+                    yield response
 
     async def SyncPieces(
         self, request: dfdaemon_pb2.SyncPiecesRequest, context: Context
@@ -128,6 +135,12 @@ class UploadService(DfdaemonUploadServicer):
         async for update in merged([flight.follow() for flight in flights]):
             if isinstance(update, PieceArrived | LengthKnown):
                 yield update
+
+    async def DoubtPiece(self, request: dfdaemon_pb2.DoubtPieceRequest, context: Context) -> Empty:
+        """A child got a wrong piece from here, or says so."""
+        public_task(request.task_id)
+        self._on_doubt(request.task_id, PieceNumber(request.number))
+        return Empty()
 
     async def SyncHost(self, request: dfdaemon_pb2.SyncHostRequest, context: Context) -> AsyncIterator[common_pb2.Host]:
         """This host's link figures, each second, for as long as the child listens."""

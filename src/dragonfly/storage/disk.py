@@ -26,7 +26,7 @@ from dragonfly.storage.entry import TaskEntry
 from dragonfly.storage.ledger import TaskRecord
 from dragonfly.storage.metadata import Metadata
 from dragonfly.storage.open_files import ContentFile, OpenFiles
-from dragonfly.storage.piece_store import PieceStore, is_intact
+from dragonfly.storage.piece_store import PieceStore, has_checksum
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ class DiskStore(PieceStore):
         if task.is_sparse and not task.geometry.is_open and size != wanted:
             os.ftruncate(fd, wanted)  # its length was being settled
         for piece in pieces:
-            if is_intact(fd, piece):
+            if has_checksum(fd, piece):
                 task.table.put(piece)
             else:
                 self._metadata.remove_piece(task.key.wire_id, piece.number)

@@ -4,9 +4,11 @@ Whole leaves are hashed where they lie, in one call that lets other threads run;
 a hasher of its own.
 """
 
+import os
+
 from blake3 import blake3
 
-from dragonfly.core.model.piece import LEAF_LENGTH, ROOT_LENGTH, PieceNumber
+from dragonfly.core.model.piece import LEAF_LENGTH, ROOT_LENGTH, Piece, PieceNumber
 from dragonfly.core.model.units import Bytes
 from dragonfly.errors import PieceDigestMismatch
 
@@ -19,6 +21,17 @@ def leaf_count(length: Bytes) -> int:
 def root_of(leaves: bytes) -> bytes:
     """The root of a piece with these leaf hashes."""
     return bytes(blake3(leaves).digest())
+
+
+def has_root(fd: int, piece: Piece) -> bool:
+    """Whether the piece's bytes have its root; True where none is recorded. Raises OSError."""
+    if not piece.root:
+        return True
+    hasher, end = LeafHasher(piece.number), piece.offset + piece.length
+    for offset in range(piece.offset, end, LEAF_LENGTH):
+        hasher.update(memoryview(os.pread(fd, min(LEAF_LENGTH, end - offset), offset)))
+    hasher.end()
+    return root_of(hasher.leaves) == piece.root
 
 
 class LeafHasher:

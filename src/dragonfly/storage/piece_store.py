@@ -35,6 +35,7 @@ from dragonfly.storage import room
 from dragonfly.storage.checksum import crc32_of_file
 from dragonfly.storage.entry import TaskEntry
 from dragonfly.storage.in_flight import InFlight
+from dragonfly.storage.leaves import has_root
 from dragonfly.storage.ledger import Ledger
 from dragonfly.storage.medium import Medium
 from dragonfly.storage.os_errors import storage_error
@@ -229,6 +230,25 @@ class PieceStore:
             self._medium.close()
 
     # --- pieces
+
+    def is_intact(self, key: TaskKey, number: PieceNumber) -> bool:
+        """Read a finished piece: whether it still has its checksum, and its root where one is recorded.
+
+        No use of the task. A piece that cannot be read any more is not intact.
+        Raises TaskNotFound, PieceNotFound, StorageError where the file cannot be opened.
+        """
+        with self._lock:
+            task = self._task_with(key, number)
+            piece = task.piece(number)
+            if piece is None:
+                raise PieceNotFound(number=number, task_id=key.wire_id)
+            task.users += 1
+        with self._used(task) as fd:
+            try:
+                return has_checksum(fd, piece) and has_root(fd, piece)
+            except OSError as error:
+                log.warning("piece %d of %s cannot be read: %s", number, task.file.path, error)
+                return False
 
     def claim(self, key: TaskKey, number: PieceNumber) -> PieceWriter:
         """Become the one writer of a piece. FileExistsError if it is finished or claimed.
@@ -538,7 +558,7 @@ class PieceStore:
 
     def _prove(self, task: TaskEntry, fd: int, piece: Piece) -> None:
         """Read a piece that was written before the last reboot; drop the task if its bytes did not survive."""
-        if not is_intact(fd, piece):
+        if not has_checksum(fd, piece):
             raise self._lost(task)
         with self._lock:
             task.unproven.discard(piece.number)
@@ -557,7 +577,7 @@ class PieceStore:
         return _task_not_found(task.key)
 
 
-def is_intact(fd: int, piece: Piece) -> bool:
+def has_checksum(fd: int, piece: Piece) -> bool:
     """Whether the piece's bytes have its checksum. Raises OSError."""
     value = crc32_of_file(fd, piece.offset, piece.length)
     return value is not None and str(Digest.crc32(value)) == piece.digest

@@ -200,6 +200,13 @@ class TaskStore(Protocol):
         Not with the piece, because 1 TiB has 128 MiB of them. Raises TaskNotFound, PieceNotFound.
         """
 
+    def is_intact(self, key: TaskKey, number: PieceNumber) -> bool:
+        """Read a finished piece: whether it still has its checksum, and its root where one is recorded.
+
+        No use of the task. A piece that cannot be read any more is not intact.
+        Raises TaskNotFound, PieceNotFound, StorageError where the file cannot be opened.
+        """
+
     def claim(self, key: TaskKey, number: PieceNumber) -> PieceWriter:
         """Become the one writer of a piece. FileExistsError if it is finished or claimed.
 

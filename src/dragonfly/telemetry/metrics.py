@@ -81,6 +81,7 @@ _COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "cache_miss_total": ("Downloads of tasks that were not stored here yet.", ("type",)),
     "evicted_task_total": ("Tasks deleted to make room or because they were old.", ("reason",)),
     "evicted_bytes_total": ("Bytes those tasks held.", ("reason",)),
+    "broken_task_total": ("Tasks deleted because a piece on the disk was not what was written any more.", ()),
 }
 
 _DURATIONS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -260,6 +261,10 @@ class DaemonMetrics:
         """A task of `length` bytes was deleted; `reason` is one of the few words that eviction knows."""
         self.counted("evicted_task_total", (reason,))
         self.counted("evicted_bytes_total", (reason,), length)
+
+    def broke(self) -> None:
+        """A task was deleted because a piece of it changed on the disk."""
+        self.counted("broken_task_total")
 
     # --- pieces: the hot paths
 

@@ -250,6 +250,18 @@ def test_seed_that_has_the_content_already_registers_metadata_only_and_is_awaite
     assert {offer.peer_id for offer in of_kind(commands, OfferParents)} == {"a", "b"}
 
 
+@pytest.mark.parametrize(("has_a_copy", "is_woken_again"), [(True, ["seed"]), (False, [])])
+def test_seed_that_drops_the_copy_it_is_announcing_may_fetch_the_task_anew(
+    has_a_copy: bool, is_woken_again: list[str]
+) -> None:
+    play = with_seeds("seed")
+    play.register("a")
+    play.register("seed", metadata_only=has_a_copy, need_back_to_source=not has_a_copy)
+    commands = play.post(happened.TaskDeleted(HostId("seed"), KEY))
+    assert woken(commands) == is_woken_again
+    assert sent_to_source(commands) == ([] if has_a_copy else ["a"])
+
+
 def test_seed_that_failed_a_task_is_not_woken_for_it_again_for_a_while() -> None:
     play = with_seeds("seed")
     play.register("a")

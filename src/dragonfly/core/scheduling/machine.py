@@ -529,14 +529,16 @@ class Scheduler:
             self._leave(peer, close=True)
 
     def _task_deleted(self, event: happened.TaskDeleted) -> None:
+        """A host dropped its copy. One that had only just announced it did not fail at the origin by that."""
         record = self.hosts.get(event.host_id)
         for peer in list(record.peers.values()) if record else ():
             if peer.task == event.task:
-                self._leave(peer, close=True)
+                self._leave(peer, close=True, failed=not peer.metadata_only)
 
-    def _leave(self, peer: Peer, *, close: bool) -> None:
+    def _leave(self, peer: Peer, *, close: bool, failed: bool = True) -> None:
+        """The peer is gone; `failed` what it was doing at the origin, if it was there."""
         swarm = self.swarms[peer.task]
-        if peer.standing is Standing.SOURCE:
+        if failed and peer.standing is Standing.SOURCE:
             self._note_source_failure(swarm, peer, "")
         self._end(peer, PeerStep.LEAVE, close=close)
         self._settle(swarm)
