@@ -78,9 +78,8 @@ class FlightDeck:
     """What every flight of this daemon shares.
 
     `doubt` lets a parent know that a piece it gave was wrong. `make_room` frees disk space, blocking, and says whether
-    it could. `pace` gives what is called before bytes are
-    received for a flight, from the origin or not; None where no limit is set. `compares_roots`: pieces of parents are
-    checked against what the scheduler told.
+    it could. `pace` gives what is called before bytes are received for a flight, from the origin or not; None where no
+    limit is set. `compares_roots`: pieces of parents are checked against what the scheduler told.
     """
 
     store: TaskStore
