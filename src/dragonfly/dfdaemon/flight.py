@@ -273,7 +273,9 @@ class Flight:
         if self._only_announces:
             with suppress(TimeoutError):
                 async with asyncio.timeout(ANNOUNCE_TIMEOUT):
-                    self._step(await self._inbox.get())
+                    while isinstance(event := await self._inbox.get(), Cancelled):
+                        pass  # too late: the scheduler would take a seed that hangs up now for one that failed
+                    self._step(event)
         if self._talk is not None:
             await self._talk.close()
         await asyncio.gather(*self._jobs, return_exceptions=True)
