@@ -2,8 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import aiohttp
@@ -43,17 +42,11 @@ def rot(path: Path, offset: int) -> None:
     os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
 
 
-@asynccontextmanager
-async def uploads_of(daemon: LocalDaemon) -> AsyncIterator[dfdaemon_pb2_grpc.DfdaemonUploadStub]:
-    """Calls on a daemon, as its children and its schedulers make them."""
-    async with open_channel(f"127.0.0.1:{daemon.service.upload_port}") as channel:
-        yield dfdaemon_pb2_grpc.DfdaemonUploadStub(channel)
-
-
 async def doubt(daemon: LocalDaemon, task_id: str, number: int) -> None:
     """What a child says of a piece, true or not."""
-    async with uploads_of(daemon) as uploads:
-        await uploads.DoubtPiece(dfdaemon_pb2.DoubtPieceRequest(host_id="child", task_id=task_id, number=number))
+    async with open_channel(f"127.0.0.1:{daemon.service.upload_port}") as channel:
+        stub = dfdaemon_pb2_grpc.DfdaemonUploadStub(channel)
+        await stub.DoubtPiece(dfdaemon_pb2.DoubtPieceRequest(host_id="child", task_id=task_id, number=number))
 
 
 async def until_dropped(daemon: LocalDaemon) -> None:
