@@ -1,5 +1,6 @@
 """Ten thousand small files in one recursive download."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -35,6 +36,8 @@ def run(setup: Setup) -> list[Round]:
                 _try(f"{address}/few/", child)
                 pids = [seed.pid, child.pid, swarm.scheduler_pid, origin_pid]
                 measured = _download(f"{address}/{name}/", child, pids)
+            shutil.rmtree(setup.directory / "swarm")  # thousands of small files fill a memory of huge pages
+            shutil.rmtree(served / name)
             setup.say(f"round {number}: " + ", ".join(f"{k} {v:.3g}" for k, v in measured.items()))
             rounds.append(measured)
         return rounds
