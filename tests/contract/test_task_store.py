@@ -784,7 +784,7 @@ def test_another_writer_goes_on_where_readers_are(store: TaskStore, large: TaskK
 def test_a_writer_that_brings_other_bytes_does_not_reach_readers(
     store: TaskStore, large: TaskKey, leaves: bool
 ) -> None:
-    other = BYTES[:1000] + b"!" + BYTES[1001:]
+    other = BYTES[:1000] + bytes([BYTES[1000] ^ 1]) + BYTES[1001:]
     with store.claim(large, ZERO) as writer, store.follow_piece(large, ZERO) as follower:
         writer.restart(is_certain=True)
         writer.write(memoryview(BYTES)[:2000])
