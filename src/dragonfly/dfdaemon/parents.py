@@ -28,8 +28,6 @@ from dragonfly.wire.pb.dfdaemon_pb2_grpc import DfdaemonUploadStub
 log = logging.getLogger(__name__)
 
 LEAVES_KEPT: Final = 64  # pieces whose leaves are remembered for each parent: some hundred KiB at the very most
-
-
 UNWATCHED_LENGTH: Final[Bytes] = MiB  # beyond it, leaves and the chance of a part are worth a stream
 UNWATCHED_TIME: Final[Seconds] = 1.0  # that the scheduler may take to tell of the piece
 

@@ -117,7 +117,6 @@ class HostStream:
                 case "gone_peer_id" if stream := self._peers.pop(spoken.gone_peer_id, None):
                     self._shell.close(stream)
                     self._changed.set()  # the last one may have been waited for
-
                 case "fetch_end":
                     self._fetched(spoken.fetch_end)
 

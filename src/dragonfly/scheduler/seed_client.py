@@ -8,6 +8,7 @@ from dragonfly.core.model.host import Host
 from dragonfly.core.model.units import Seconds
 from dragonfly.errors import DaemonUnreachable, DeadlineExceeded
 from dragonfly.net.channels import ChannelPool
+from dragonfly.settings.values import joined_address
 from dragonfly.wire.pb import common_pb2, dfdaemon_pb2
 from dragonfly.wire.pb.dfdaemon_pb2_grpc import DfdaemonUploadStub
 
@@ -39,7 +40,7 @@ class SeedClient:
             raise DeadlineExceeded(seconds=self._timeout) from None
 
     async def _call(self, host: Host, request: dfdaemon_pb2.DownloadTaskRequest) -> None:
-        address = f"[{host.ip}]:{host.port}" if ":" in host.ip else f"{host.ip}:{host.port}"
+        address = joined_address(host.ip, host.port)
 
         def unreachable(why: str) -> DaemonUnreachable:
             return DaemonUnreachable(endpoint=address, reason=why)
